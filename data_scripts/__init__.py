@@ -1,1 +1,1 @@
-"""Fetch or import a data set, verify it and prepare it: the only place that touches the network."""
+"""Fetch or import, verify and prepare data sets. This is the only package that uses the network."""

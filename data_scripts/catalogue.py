@@ -1,6 +1,6 @@
-"""What each data set is, from catalogue.toml; its files, fetched from the first mirror that gives them whole.
+"""Descriptions of the data sets, read from catalogue.toml, and the download of their files.
 
-A mirror must be fast enough, and give the right SHA-256.
+A file is fetched from the first mirror that is fast enough and gives the right SHA-256.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from gendyn_lite.results.files import sha256
 
 
 class Download(NamedTuple):
-    """A file to fetch.
+    """A file to download.
 
     Attributes:
         file: Its name.
         bytes: Its size.
         sha256: Its SHA-256.
-        urls: Where it is, in order of trial: the official host, then other public copies of the same bytes.
+        urls: Its addresses, in the order in which they are tried: the official host, then other public copies.
     """
 
     file: str
@@ -45,10 +45,10 @@ class Entry(NamedTuple):
     Attributes:
         name: Name to load it by.
         title: Its full name.
-        size: Images, shape, and size of the download.
-        licence: Licence or terms, as its makers state them.
+        size: Number and shape of images, and size of the download.
+        licence: Licence or terms, as stated by its makers.
         source: Who made it, and where it is described.
-        downloads: Files to fetch; none for what is embedded or has to be asked for.
+        downloads: Files to fetch; none if it comes with the library or has to be requested from its makers.
     """
 
     name: str
@@ -66,8 +66,8 @@ class Family(NamedTuple):
         title: Its name.
         class_names: In the order of the labels.
         key: Key of the labels in a batch.
-        train: File → its MD5, of the training batches.
-        test: Likewise of the test batch.
+        train: MD5 of each file of training images, by name.
+        test: MD5 of the file of test images, by name.
     """
 
     title: str
@@ -78,27 +78,27 @@ class Family(NamedTuple):
 
     @property
     def files(self) -> list[str]:
-        """All batches."""
+        """Names of all files."""
         return [*self.train, *self.test]
 
 
 def _entry(*, urls: Sequence[str] = (), downloads: Sequence[dict[str, Any]] = (), **fields: str) -> Entry:
-    """An entry of the file, each download with its own URLs."""
+    """Make an entry from catalogue.toml, where ``{file}`` in a URL stands for the name of the download."""
     files = [Download(**each, urls=tuple(url.format(**each) for url in urls)) for each in downloads]
     return Entry(**fields, downloads=tuple(files))
 
 
 _READ = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 ENTRIES = {fields["name"]: _entry(**fields) for fields in _READ["sets"]}
-# File: shape of its array and the SHA-256 of the decompressed bytes.
+# MNIST's files: shape of the array and SHA-256 of the decompressed bytes, by name.
 IDX_FILES = {file: (tuple(shape), sha256) for file, (shape, sha256) in _READ["idx_files"].items()}
-# Copies in circulation that are not the original, by the SHA-256 of their archive.
+# Descriptions of copies that are not the original, by the SHA-256 of their archive.
 KNOWN_COPIES: dict[str, str] = _READ["known_copies"]
 FAMILIES = {name: Family(**fields) for name, fields in _READ["families"].items()}
 
 
 def table() -> pd.DataFrame:
-    """Every data set for a reader: name, what it is, licence and source.
+    """A table of all data sets for readers: name, what it is, licence and source.
 
     >>> table()["name"].tolist()
     ['digits', 'two_moons', 'rings', 'spirals', 'nested_rings', 'linked_rings', 'mnist', ...]
@@ -107,25 +107,25 @@ def table() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=pd.Index(["name", "what", "licence", "source"]))
 
 
-BLOCK = 1 << 18
-PAGE = (b"<!doctype html", b"<html")
+BLOCK = 1 << 18  # bytes
+PAGE = (b"<!doctype html", b"<html")  # how a web page starts
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to wait for a mirror: times in seconds, speeds in bytes a second."""
+    """How long to wait for a mirror. Times are in seconds, speeds in bytes per second."""
 
-    connect: float = 10.0
-    stall: float = 20.0  # without a byte
-    window: float = 10.0  # over which the speed is measured
-    slow: int = 250_000  # speed below which the next mirror is tried; one that is only slow is taken if no other works
-    floor: int = 1_000  # speed below which a mirror is given up in any case
-    attempts: int = 3  # at one mirror without progress, after faults that may pass
-    wait: float = 1.0  # before the second attempt, doubled for each further one
+    connect: float = 10.0  # longest time to connect
+    stall: float = 20.0  # longest time without receiving a byte
+    window: float = 10.0  # time over which the speed is measured
+    slow: int = 250_000  # speed below which the next mirror is tried; if none works, the fastest slow one is used
+    floor: int = 1_000  # speed below which a mirror is never used
+    attempts: int = 3  # number of attempts at one mirror without progress, after temporary errors
+    wait: float = 1.0  # time before the second attempt; it doubles for each further one
 
 
 class GiveUpError(Exception):
-    """This mirror will not do: `speed` is what it reached, if that is why."""
+    """A mirror cannot be used. `speed` is the speed that it reached, if it was too slow."""
 
     def __init__(self, reason: str, *, speed: float = 0.0) -> None:
         super().__init__(reason)
@@ -133,15 +133,15 @@ class GiveUpError(Exception):
 
 
 class MayPassError(Exception):
-    """This attempt failed; the same mirror may work in a moment."""
+    """An attempt failed by a temporary error, after which the same mirror may be tried again."""
 
 
 def _receive(download: Download, part: Path, url: str, patience: Patience, *, limit: int) -> None:
-    """One request: append to the part what is missing; a GiveUpError or a MayPassError says why not."""
+    """Make one request, and append what is missing to the file `part`; errors as for `_check_answer` and `_blocks`."""
     have = size(part)
     if have == download.bytes:
         return
-    have = have if have < download.bytes else 0  # what is too long is fetched anew
+    have = have if have < download.bytes else 0  # a part that is too long is fetched again from the start
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     try:
         answer = requests.get(url, headers=headers, stream=True, timeout=(patience.connect, patience.stall))
@@ -149,7 +149,7 @@ def _receive(download: Download, part: Path, url: str, patience: Patience, *, li
         raise MayPassError("no connection" if isinstance(error, requests.ConnectionError) else "no answer") from None
     except requests.TooManyRedirects:
         raise GiveUpError("it redirects in a loop") from None
-    except (requests.RequestException, HTTPError, ValueError) as error:  # all that an address that is none can raise
+    except (requests.RequestException, HTTPError, ValueError) as error:  # raised for invalid addresses
         raise GiveUpError(f"no valid answer ({type(error).__name__})") from None
     with answer:
         start = _check_answer(answer, have, download)
@@ -163,7 +163,7 @@ def _receive(download: Download, part: Path, url: str, patience: Patience, *, li
 
 
 def _check_answer(answer: requests.Response, have: int, download: Download) -> int:
-    """The offset at which the body of an answer begins, once it is plausible."""
+    """Check the headers of an answer; returns the offset in the file at which its body starts."""
     status = answer.status_code
     if status in (408, 425, 429) or status >= 500:
         raise MayPassError(f"HTTP {status}")
@@ -181,7 +181,12 @@ def _check_answer(answer: requests.Response, have: int, download: Download) -> i
 
 
 def _blocks(answer: requests.Response, at: int, download: Download, window: float, limit: int) -> Iterator[bytes]:
-    """The body of an answer from byte `at` on, while it is not longer than the file nor slower than `limit`."""
+    """Iterate over the body of an answer, which starts at byte `at` of the file.
+
+    Raises:
+        GiveUpError: It is longer than the file, is a web page, or arrives slower than `limit` bytes per second.
+        MayPassError: It stalls or is cut off.
+    """
     since, before = time.monotonic(), at
     while at < download.bytes:
         try:
@@ -207,32 +212,32 @@ def _blocks(answer: requests.Response, at: int, download: Download, window: floa
 
 
 def size(path: Path) -> int:
-    """Bytes of a file, 0 if there is none."""
+    """The size of a file in bytes; 0 if it does not exist."""
     return path.stat().st_size if path.exists() else 0
 
 
 def host(url: str) -> str:
-    """The host of a URL, as a reader would call it; what is no URL is left as it is."""
+    """The host in a URL; a text that is not a URL is returned as it is."""
     return url.split("://", 1)[-1].split("/", 1)[0] or url
 
 
 def fetch(download: Download, folder: Path, *, mirrors: Sequence[str] = (), patience: Patience | None = None) -> Path:
-    """Fetch a file, or find that it has been fetched.
+    """Download a file, unless it has been downloaded before.
 
-    Bytes go to ``FILE.part``, which later calls and other mirrors continue; it is renamed to ``FILE`` once its SHA-256
-    is right. Only one process may do so at a time.
+    Bytes are written to ``FILE.part``, which later calls and other mirrors continue. It is renamed to ``FILE`` once its
+    SHA-256 is right. Only one process may call this for a folder at a time.
 
     Args:
-        download: What to fetch.
-        folder: Where to put it.
-        mirrors: Folders (URLs) to try before the known ones.
+        download: The file to fetch.
+        folder: Folder to download to; it is created.
+        mirrors: URLs of folders to try before the known addresses.
         patience: Limits of time and speed.
 
     Returns:
-        The file, verified.
+        Path of the verified file.
 
     Raises:
-        Failed: No mirror gave it (each one's reason is told), or the disk refused it.
+        Failed: No mirror could be used (the message gives each one's reason), or the disk is full or fails.
     """
     path = folder / download.file
     patience = patience or Patience()
@@ -252,7 +257,7 @@ def fetch(download: Download, folder: Path, *, mirrors: Sequence[str] = (), pati
 
 
 def _try_all(download: Download, part: Path, urls: Sequence[str], patience: Patience) -> None:
-    """Each mirror in turn; then the slow ones, the fastest first, for as long as they take."""
+    """Try each mirror in turn, then the slow ones again, the fastest first; if none can be used, raise Failed."""
     faults: dict[str, GiveUpError] = {}
     left = urls
     for limit in (patience.slow, patience.floor):
@@ -265,14 +270,14 @@ def _try_all(download: Download, part: Path, urls: Sequence[str], patience: Pati
         left = sorted((url for url in left if faults[url].speed >= patience.floor), key=lambda url: -faults[url].speed)
         if left and limit == patience.slow:
             minutes = max(1, round((download.bytes - size(part)) / faults[left[0]].speed / 60))
-            print(f"no faster mirror works: staying with {host(left[0])}, about {minutes} min", file=sys.stderr)
+            print(f"no faster mirror works: continuing with {host(left[0])}, about {minutes} min", file=sys.stderr)
     told = "; ".join(f"{host(url)}: {error}" for url, error in faults.items())
     advice = "try again later, give another --mirror URL, or get the file yourself and import it with --from PATH"
     raise Failed(f"cannot fetch {download.file} ({told}): {advice}")
 
 
 def _try_one(download: Download, part: Path, url: str, patience: Patience, *, limit: int) -> None:
-    """Fetch from one mirror, in several attempts, until the part is whole and verified, or give the mirror up."""
+    """Fetch from one mirror, in several attempts, until the file is complete and verified; else a GiveUpError."""
     failed = 0
     while True:
         before = size(part)
@@ -283,7 +288,7 @@ def _try_one(download: Download, part: Path, url: str, patience: Patience, *, li
             part.unlink()
             if before == 0:
                 raise GiveUpError("its bytes are altered (wrong SHA-256)")
-            # The wrong bytes may be those that were there before: once more, from the beginning.
+            # The wrong bytes may be those of an earlier call: start over.
         except MayPassError as error:
             failed = failed + 1 if size(part) < before + download.bytes / 100 else 1
             if failed >= patience.attempts:

@@ -1,4 +1,4 @@
-"""``gendyn data``: fetch or import a data set, verify it, prepare it, list what there is."""
+"""``gendyn data``: fetch or import a data set and prepare it, verify a prepared one, or list all."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``gendyn data`` to a parser."""
     add = parser.add_argument
     add("name", nargs="?", help="mnist, cifar10, cifar100, imagenet or folder:PATH")
-    add("--from", dest="source", metavar="PATH", help="import a local copy: no network")
+    add("--from", dest="source", metavar="PATH", help="import a local copy instead of downloading")
     add("--root", help="folder of the prepared data (default: GENDYN_DATA, else ./datasets)")
-    add("--mirror", action="append", default=[], metavar="URL", help="a place to fetch from first")
-    add("--description", metavar="TEXT", help="what an imported copy truly is, shown beside its results")
-    add("--size", type=int, metavar="N", help="folder:PATH only: resize and cut every image to NxN")
-    add("--list", action="store_true", help="show every data set and what is prepared, and where")
-    add("--verify", metavar="NAME", help="read every byte of a prepared set and compare its checksums")
+    add("--mirror", action="append", default=[], metavar="URL", help="an address to try first for the download")
+    add("--description", metavar="TEXT", help="what an imported copy truly is; shown beside its results")
+    add("--size", type=int, metavar="N", help="for folder:PATH: resize and crop every image to NxN")
+    add("--list", action="store_true", help="list all data sets, and which are prepared and where")
+    add("--verify", metavar="NAME", help="verify the checksums of all files of a prepared set")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do what the arguments say.
+    """Execute the command with parsed arguments; returns the exit code.
 
     Raises:
-        UserError: A mistake in them or in the source.
-        Failed: Trouble with the disk or the network.
+        UserError: The arguments or the source are invalid.
+        Failed: The disk or the network failed.
     """
     with disk_errors(root := data_root(args.root)):
         _run(args, root)
@@ -51,14 +51,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace, root: Path) -> None:
+    """Prepare, list or verify, whichever the arguments ask for."""
     options = {"mirrors": args.mirror, "description": args.description, "size": args.size}
     if (args.name is not None) + args.list + (args.verify is not None) != 1:
-        raise UserError("gendyn data needs a NAME, --list or --verify NAME, one of them; names: " + ", ".join(ENTRIES))
+        raise UserError("gendyn data needs either a NAME, --list or --verify NAME; names: " + ", ".join(ENTRIES))
     if args.name is not None:
         source = None if args.source is None else named_path(args.source, what="--from")
         prepare(args.name, root, source=source, **options)
     elif args.source is not None or any(value not in (None, []) for value in options.values()):
-        raise UserError("--list and --verify go with --root only: leave the other options out")
+        raise UserError("--list and --verify can be combined only with --root: leave out the other options")
     elif args.list:
         print(listing(root))
     else:
@@ -66,10 +67,10 @@ def _run(args: argparse.Namespace, root: Path) -> None:
 
 
 def verify(name: str, root: Path) -> None:
-    """Read every byte of a prepared set and say whether it is as it was prepared.
+    """Verify all files of a prepared set, and print that they are unchanged.
 
     Raises:
-        UserError: It was altered, or there is none.
+        UserError: A file was altered, or the set is not prepared.
     """
     if name in EMBEDDED:
         raise UserError(f"{name} comes with the library: there is nothing to verify")
@@ -92,19 +93,19 @@ def prepare(
     description: str | None = None,
     size: int | None = None,
 ) -> None:
-    """Import or fetch a data set and put its prepared form under `root`.
+    """Import or download a data set, and write its prepared form to a folder in `root`.
 
     Args:
         name: Name of the set, or ``folder:PATH``.
         root: Folder of the prepared data.
-        source: A local copy; None to fetch it.
-        mirrors: Folders (URLs) to try before the known ones.
-        description: What an imported copy truly is; None to find out.
-        size: Side to resize and cut one's own images to.
+        source: A local copy to import; None to download the set.
+        mirrors: URLs of folders to try before the known addresses.
+        description: What an imported copy truly is; None to determine it from the files.
+        size: Side to resize and crop the user's own images to.
 
     Raises:
-        UserError: A mistake in these or in the source, or the place holds what was not made here.
-        Failed: Trouble with the disk or the network.
+        UserError: An argument or the source is invalid, or the folder contains other files.
+        Failed: The disk or the network failed.
     """
     to = prepared_path(name, root)
     _check_options(name, source, mirrors, description, size)
@@ -126,7 +127,7 @@ def prepare(
         record = _write(name, path, to, description=description, size=size)
         for download in ENTRIES[name].downloads if source is None else ():
             (downloads / download.file).unlink(missing_ok=True)
-        with suppress(OSError):  # absent, or something else is in them
+        with suppress(OSError):  # the folders do not exist or are not empty
             downloads.rmdir()
             downloads.parent.rmdir()
     report(to, record)
@@ -135,42 +136,42 @@ def prepare(
 def _check_options(
     name: str, source: Path | None, mirrors: Sequence[str], description: str | None, size: int | None
 ) -> None:
-    """Refuse an option that fits nothing, before anything is done."""
+    """Refuse options that do not apply to this data set."""
     own = name.startswith(FOLDER)
     if size is not None and not (own and 0 < size <= MOST_SIDE):
         raise UserError(f"--size is {size}, expected 1 to {MOST_SIDE:,} pixels, and folder:PATH")
     if description is not None and name == "mnist":
-        raise UserError("--description is for copies that differ; MNIST is accepted byte for byte only")
+        raise UserError("--description is for copies that differ, but MNIST is accepted byte for byte only")
     if description is not None and not (description.strip() and description.isprintable()):
         raise UserError(f"--description is {description!r}, expected one line of text")
     if mirrors and (source is not None or own or not ENTRIES[name].downloads):
-        raise UserError("--mirror is a place to fetch from, and here nothing is fetched: leave it out")
+        raise UserError("--mirror is for downloads, but here nothing is downloaded: leave it out")
     if strange := [mirror for mirror in mirrors if not re.fullmatch(r"https?://[^\s/]+(/\S*)?", mirror)]:
         raise UserError(f"--mirror is {shown(strange[0])}, expected an address such as https://example.org/data")
 
 
 def check_place(to: Path, source: Path | None) -> None:
-    """Let nothing be replaced that was not made here, nor what is to be imported.
+    """Check that `to` can be written to without replacing the source or anything that is not a prepared set.
 
     Raises:
-        UserError: `to` is or holds the source, or is neither absent nor empty nor a prepared set.
+        UserError: `to` contains the source, or exists and is neither empty nor a prepared set.
     """
     advice = "move it away, or choose another place with --root"
     if source is not None and Path(os.path.realpath(source)).is_relative_to(os.path.realpath(to)):
-        raise UserError(f"{source} lies where the prepared form goes ({to}): {advice}")
+        raise UserError(f"{source} is where the prepared form would be written ({to}): {advice}")
     if not to.is_dir():
         if os.path.lexists(to):
-            raise UserError(f"{to} is in the way, and `gendyn data` did not make it: {advice}")
+            raise UserError(f"{to} exists, and was not made by `gendyn data`: {advice}")
         return
     here = sorted(path.name for path in to.iterdir())
     ours = (prepared.RECORD, *prepared.read_record(to)["files"]) if prepared.RECORD in here else ()
     if foreign := [name for name in here if name not in ours]:
         more = f" and {len(foreign) - 1:,} more" if foreign[1:] else ""
-        raise UserError(f"{to} holds {foreign[0]!r}{more}, which `gendyn data` did not make: {advice}")
+        raise UserError(f"{to} contains {foreign[0]!r}{more}, not made by `gendyn data`: {advice}")
 
 
 def _write(name: str, path: Path, to: Path, *, description: str | None, size: int | None) -> dict[str, Any]:
-    """Write the prepared form aside and rename it to `to`; its record."""
+    """Write the prepared form to the folder `to`, atomically; returns its record."""
     with renewed(to) as new:
         new.mkdir()
         if name == "imagenet":
@@ -184,25 +185,28 @@ def _write(name: str, path: Path, to: Path, *, description: str | None, size: in
             else:
                 record = originals.prepare_cifar(name, source, new, description=description)
             (new / UNPACKED).unlink(missing_ok=True)
-        check_place(to, path)  # what has appeared there meanwhile is left
+        check_place(to, path)  # refuse to replace anything that has appeared there meanwhile
     return record
 
 
 def fetch_all(name: str, folder: Path, mirrors: Sequence[str]) -> Path:
-    """Fetch the files of a set; the archive, or the folder of several files.
+    """Download the files of a set.
+
+    Returns:
+        The file if there is only one, else the folder.
 
     Raises:
-        UserError: It cannot be fetched.
+        UserError: The set cannot be downloaded.
     """
     entry = ENTRIES[name]
     if not entry.downloads:
-        raise UserError(f"{entry.title} cannot be fetched: get it from {entry.source} PATH")
+        raise UserError(f"{entry.title} cannot be downloaded: get it from {entry.source} PATH")
     paths = [fetch(download, folder, mirrors=mirrors) for download in entry.downloads]
     return paths[0] if len(paths) == 1 else folder
 
 
 def _prepare_own(name: str, source: Source, to: Path, *, description: str | None, size: int | None) -> dict[str, Any]:
-    """The prepared form of one's own images, stamped so that a later change of the folder is noticed."""
+    """Write the prepared form of the user's own images, with a stamp by which later changes are noticed."""
     named = folder_of(name)
     stamp = image_folder.stamp(named) if source.where == str(named) else None
     record = {"kind": "image tree", "archive_sha256": source.sha256, "size": size, "stamp": stamp}
@@ -212,7 +216,7 @@ def _prepare_own(name: str, source: Source, to: Path, *, description: str | None
 
 
 def prepared_path(name: str, root: Path) -> Path:
-    """Where a set is, or would be, prepared.
+    """The folder of a set's prepared form, whether or not it exists.
 
     Raises:
         UserError: There is no such set.
@@ -223,14 +227,14 @@ def prepared_path(name: str, root: Path) -> Path:
 
 
 def report(folder: Path, record: dict) -> None:
-    """Say what was prepared."""
+    """Print what was prepared."""
     counts = {split: sum(record["counts"][split]) for split in ("train", "test")}
     images = f"{counts['train']:,} training and {counts['test']:,} test images, {len(record['class_names'])} classes"
     print(f"{record['description']}: {images}, fingerprint {record['fingerprint']}, in {folder}")
 
 
 def listing(root: Path) -> str:
-    """The table of ``--list``: name, size, licence, source, what is prepared, and where."""
+    """The table for ``--list``: name, size, licence and source of each set, and whether and where it is prepared."""
     rows = [("name", "size", "licence", "source", "prepared")]
     for name, entry in ENTRIES.items():
         state = "embedded" if name in EMBEDDED else _state(root / name)
@@ -243,8 +247,9 @@ def listing(root: Path) -> str:
 
 
 def _state(folder: Path) -> str:
+    """Whether and where a set is prepared, in words."""
     try:
         found = prepared.find(folder)
         return f"{prepared.read_record(found)['description']}, in {found}" if found else "no"
-    except UserError as error:  # one that is damaged does not hide the others
+    except UserError as error:  # show a damaged set in the list, instead of failing
         return str(error)

@@ -1,4 +1,4 @@
-"""Image trees: imported into the prepared form, or, for ImageNet, an index of a folder that stays where it is."""
+"""Prepare image trees: decode them into arrays or, for ImageNet, write an index of a folder that stays where it is."""
 
 from __future__ import annotations
 
@@ -21,28 +21,31 @@ from gendyn_lite.data.types import channel_statistics
 from gendyn_lite.decode import Options, Side
 from gendyn_lite.errors import UserError
 
-RESIZE, CROP = 256, 224  # of ImageNet: the shorter side, then the centre, as the field evaluates
-COUNTS, CLASSES = {"train": 1_281_167, "test": 50_000}, 1000  # of the whole of it
-LOOKED_AT = 200  # images whose format is looked at
-STEP = 512  # images that are read at once to verify them
-SAMPLE = 2000  # training images from which mean and standard deviation are taken
+RESIZE, CROP = 256, 224  # of ImageNet: length of the shorter side, and side of the centre crop, as is usual
+COUNTS, CLASSES = {"train": 1_281_167, "test": 50_000}, 1000  # of the whole ImageNet
+LOOKED_AT = 200  # number of images whose format is determined
+STEP = 512  # number of images that are decoded at once for verification
+SAMPLE = 2000  # number of training images for mean and standard deviation
 
 
 def prepare_tree(
     files: Source, tree: Listing, to: Path, *, size: int | None = None, side: Side | None = None, **fields: Any
 ) -> dict[str, Any]:
-    """Write the prepared form of an image tree.
+    """Decode an image tree and write its prepared form.
 
     Args:
-        files: The tree.
+        files: The files of the tree.
         tree: Its listing.
-        to: Empty folder to fill.
-        size: Side to resize and cut every image to.
-        side: Height and width that the images must have.
+        to: An empty folder.
+        size: Side to resize and crop every image to; None to leave them.
+        side: Height and width that the images must have; None for those of the first one.
         fields: Name, description and source, as for `prepared.finish`.
 
     Returns:
         The record.
+
+    Raises:
+        UserError: An image cannot be read or has another size.
     """
 
     def out(split: str, shape: tuple[int, ...]) -> torch.Tensor:
@@ -53,7 +56,7 @@ def prepare_tree(
 
 
 def encoding(source: Source, tree: Listing) -> str:
-    """How the images are encoded, from the headers of up to 200 of them: for instance ``"JPEG q75"``, ``"PNG"``."""
+    """The format of the images, such as ``"JPEG q75"`` or ``"PNG"``, from the headers of about 200 of them."""
     files = tree.files["train"] + tree.files["test"]
     kinds = set()
     for name in files[:: max(1, len(files) // LOOKED_AT)]:
@@ -71,7 +74,10 @@ def encoding(source: Source, tree: Listing) -> str:
 
 @cache
 def jpeg_quality(table: tuple[int, ...]) -> int | None:
-    """The quality at which libjpeg, and so most programs, writes this luminance table; None if there is none.
+    """The quality setting with which libjpeg, and so most programs, writes this quantization table of luminance.
+
+    Returns:
+        The quality, 1 to 100, or None if no quality gives this table.
 
     >>> jpeg_quality((8, 6, 5, 8, 12, 20, 26, 31, 6, 6, 7, 10, 13, 29, 30, 28, 7, 7, 8, 12, 20, 29, 35, 28, 7, 9, 11,
     ... 15, 26, 44, 40, 31, 9, 11, 19, 28, 34, 55, 52, 39, 12, 18, 28, 32, 41, 52, 57, 46, 25, 32, 39, 44, 52, 61, 60,
@@ -88,18 +94,18 @@ def jpeg_quality(table: tuple[int, ...]) -> int | None:
 
 
 def register_imagenet(source: Path, to: Path, *, description: str | None) -> dict[str, Any]:
-    """Register an image folder: names, sizes and classes are read, and a sample is decoded.
+    """Register an image folder: read the names, sizes and classes of all images, and decode a sample.
 
     Args:
         source: Folder with train/CLASS/*.JPEG and val/CLASS/*.JPEG.
-        to: Empty folder to fill.
-        description: What it truly is; None to go by its counts.
+        to: An empty folder for the index.
+        description: What it truly is; None to determine it from the numbers of images and classes.
 
     Returns:
-        The record. Its fingerprint is of names and sizes: contents (150 GB) are read by ``--verify`` only.
+        The record. Its fingerprint is of names and sizes; the images themselves (150 GB) are read only by ``--verify``.
 
     Raises:
-        UserError: It is no such folder, or an image is empty or cannot be read.
+        UserError: It is not such a folder, or an image is empty or cannot be read.
     """
     source = source.absolute()
     tree = listing(walk(source), where=str(source))
@@ -115,10 +121,10 @@ def register_imagenet(source: Path, to: Path, *, description: str | None) -> dic
 
 
 def verify_imagenet(record: dict[str, Any]) -> None:
-    """Decode every image of a registered folder and compare names and sizes with its record.
+    """Compare the names and sizes of all images in a registered folder with its record, and decode every image.
 
     Raises:
-        UserError: An image is missing, changed or cannot be read; the first one is named.
+        UserError: The names or sizes have changed, or an image cannot be read; it is named.
     """
     source = Path(record["source"]["folder"])
     tree = listing(walk(source), where=str(source))
@@ -133,16 +139,21 @@ def verify_imagenet(record: dict[str, Any]) -> None:
 
 
 def _images(source: Path, tree: Listing, split: str) -> FolderImages:
+    """The images of a split, resized and cropped."""
     return FolderImages(str(source), np.array(tree.files[split]), Options(3, (CROP, CROP), RESIZE, CROP))
 
 
 def _fingerprint(source: Path, tree: Listing) -> str:
-    """A hash of names, sizes and how images are cut: the same wherever the folder is. No file may be empty."""
+    """A hash of the names and sizes of all images and of how they are cropped; it does not depend on the folder's path.
+
+    Raises:
+        UserError: A file is empty, or its name contains a line break.
+    """
     total = hashlib.sha256(f"imagenet resize {RESIZE} crop {CROP}\n".encode())
     for split, names in tree.files.items():
         for name in tqdm(names, desc=f"listing {split}", unit="img", disable=None):
             if "\n" in name:
-                raise UserError(f"{source}/{name!r}: a file name must not hold a line break: rename it")
+                raise UserError(f"{source}/{name!r}: the file name contains a line break: rename it")
             size = (source / name).stat().st_size
             if not size:
                 raise UserError(f"{source}/{name} is empty (0 bytes): remove or replace it")
@@ -151,6 +162,7 @@ def _fingerprint(source: Path, tree: Listing) -> str:
 
 
 def _describe(tree: Listing) -> str:
+    """The description of a registered folder, from its numbers of images and classes."""
     counts = {split: len(names) for split, names in tree.files.items()}
     if counts == COUNTS and len(tree.class_names) == CLASSES:
         return "ImageNet"

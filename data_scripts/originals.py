@@ -1,4 +1,4 @@
-"""MNIST, CIFAR-10 and CIFAR-100 from the files of their makers, or CIFAR from an image tree of the same classes."""
+"""Prepare MNIST, CIFAR-10 and CIFAR-100 from their original files, or CIFAR from an image tree of the same classes."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ COUNTS = {"train": 50_000, "test": 10_000}
 
 
 def prepare_mnist(source: Source, to: Path) -> dict[str, Any]:
-    """Write MNIST's prepared form from its IDX files.
+    """Write the prepared form of MNIST from its IDX files.
 
     Args:
-        source: A folder or an archive with the four files, plain or ``.gz``, in any folder of it.
-        to: Empty folder to fill.
+        source: A folder or an archive that contains the four files, plain or ``.gz``, in any subfolder.
+        to: An empty folder.
 
     Returns:
         The record.
@@ -54,19 +54,20 @@ def prepare_mnist(source: Source, to: Path) -> dict[str, Any]:
 
 
 def read_idx(raw: bytes, *, shape: tuple[int, ...], sha256: str, where: str) -> np.ndarray:
-    """The array of an IDX file of unsigned bytes.
+    """Read the array in an IDX file of unsigned bytes.
 
     Args:
-        raw: The file, perhaps gzipped: 0, 0, type, number of dimensions, each dimension (32 bits, big-endian), values.
-        shape: Shape of the array, which follows from its SHA-256.
+        raw: Content of the file, perhaps gzipped: 0, 0, type, number of dimensions, each dimension (32 bits,
+            big-endian), values.
+        shape: Shape of the array; the header need not be parsed, because the SHA-256 determines it.
         sha256: SHA-256 of the (decompressed) file.
-        where: Its name, for messages.
+        where: Name of the file, for messages.
 
     Returns:
-        uint8 array of that shape.
+        The array, uint8 of that shape.
 
     Raises:
-        UserError: It has too few or too many bytes, or other contents, or its compression is broken.
+        UserError: The file has the wrong size or content, or its compression is damaged.
     """
     header = 4 + 4 * len(shape)
     size = header + math.prod(shape)
@@ -84,8 +85,12 @@ def read_idx(raw: bytes, *, shape: tuple[int, ...], sha256: str, where: str) -> 
 
 
 def _find(files: Iterable[str], source: Source) -> dict[str, str]:
-    """File → its path, if the source has any of them; neither its folder matters nor whether it is gzipped."""
-    # Some copies of MNIST are called train-images.idx3-ubyte.
+    """The paths of files in a source, by name; empty if it has none of them. They may be gzipped, in any folder.
+
+    Raises:
+        UserError: The source has only some of the files.
+    """
+    # In some copies of MNIST, files are called train-images.idx3-ubyte.
     paths = {path.rsplit("/", 1)[-1].removesuffix(".gz").replace(".idx", "-idx"): path for path in source.names}
     found = {name: paths[name] for name in files if name in paths}
     if found and (missing := [name for name in files if name not in paths]):
@@ -94,15 +99,18 @@ def _find(files: Iterable[str], source: Source) -> dict[str, str]:
 
 
 def parse_python(raw: bytes, family: Family, where: str) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels, uint8 [n, 3, 32, 32], and labels [n] of a pickled Python batch, read without running any of it.
+    """Read a pickled batch of CIFAR safely: no code in the pickle is executed.
 
     Args:
-        raw: The batch.
-        family: Of which it is.
-        where: Its name, for messages.
+        raw: Content of the file.
+        family: CIFAR-10 or CIFAR-100.
+        where: Name of the file, for messages.
+
+    Returns:
+        Pixels, uint8 [n, 3, 32, 32], and labels, int64 [n].
 
     Raises:
-        UserError: It is truncated, or holds anything but plain values and one array of bytes.
+        UserError: It is damaged, or contains anything other than plain values and an array of bytes.
     """
     try:
         batch = _ArraysOnly(io.BytesIO(raw), encoding="bytes").load()
@@ -115,10 +123,10 @@ def parse_python(raw: bytes, family: Family, where: str) -> tuple[np.ndarray, np
         pixels = np.frombuffer(pixels, np.uint8).reshape(shape).reshape(len(labels), 3, 32, 32)
     except pickle.UnpicklingError as error:
         raise UserError(f"{where} is refused: {error}") from None
-    except Exception as error:  # a damaged pickle can raise nearly anything
+    except Exception as error:  # a damaged pickle can raise almost any error
         raise UserError(f"{where} is damaged or not a CIFAR batch ({type(error).__name__}: {error})") from None
     if not len(labels):
-        raise UserError(f"{where} holds no images: get a fresh copy")
+        raise UserError(f"{where} contains no images: get a fresh copy")
     classes = len(family.class_names)
     if labels.min() < 0 or labels.max() >= classes:
         raise UserError(f"{where} has labels {labels.min()} to {labels.max()}, expected 0 to {classes - 1}")
@@ -126,7 +134,7 @@ def parse_python(raw: bytes, family: Family, where: str) -> tuple[np.ndarray, np
 
 
 class _Inert:
-    """Stands in for numpy's arrays and dtypes in a pickle: keeps what it was given and runs nothing."""
+    """A stand-in for numpy's arrays and dtypes in a pickle, which stores its arguments and state and does nothing."""
 
     def __init__(self, *given: Any) -> None:
         self.given = given
@@ -136,7 +144,7 @@ class _Inert:
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """An unpickler that knows arrays and dtypes only, and makes stand-ins of them."""
+    """An unpickler that allows only numpy's arrays and dtypes, which it replaces by stand-ins."""
 
     def find_class(self, module: str, name: str) -> Any:
         if f"{module.replace('_core', 'core')}.{name}" not in ARRAY_NAMES:
@@ -152,16 +160,16 @@ def prepare_cifar(name: str, source: Source, to: Path, *, description: str | Non
 
     Args:
         name: ``"cifar10"`` or ``"cifar100"``.
-        source: The original's files (its Python version), or an image tree of its classes.
-        to: Empty folder to fill.
-        description: What the images truly are; None to find out (only the original, byte for byte, is called by the
-            plain name).
+        source: The original files (Python version), or an image tree with the same classes.
+        to: An empty folder.
+        description: What the images truly are; None to determine it from the files. Only byte-identical original files
+            get the plain name of the data set.
 
     Returns:
         The record.
 
     Raises:
-        UserError: Files are missing, altered or not what they should be.
+        UserError: Files are missing, altered or of another kind.
     """
     family = FAMILIES[name]
     if not (paths := _find(family.files, source)):
@@ -176,7 +184,11 @@ def prepare_cifar(name: str, source: Source, to: Path, *, description: str | Non
 def _write_original(
     family: Family, paths: dict[str, str], source: Source, to: Path, *, check: bool
 ) -> dict[str, np.ndarray]:
-    """Fill the image arrays from the original's files; the labels by split."""
+    """Write the image arrays from the original files; returns the labels, by split.
+
+    Raises:
+        UserError: A file is damaged or, if `check` is set, has another checksum than the original.
+    """
     labels = {}
     for split, hashes in (("train", family.train), ("test", family.test)):
         parts = []
@@ -193,6 +205,11 @@ def _write_original(
 
 
 def _prepare_tree(family: Family, name: str, source: Source, to: Path, description: str | None) -> dict[str, Any]:
+    """Write the prepared form of CIFAR from an image tree; returns the record.
+
+    Raises:
+        UserError: The source has no images, or other classes.
+    """
     if not any(is_image(file) for file in source.names):
         files = ", ".join(family.files)
         raise UserError(f"{source.where} is not {family.title}: expected {files}, or an image tree of its classes")

@@ -1,4 +1,4 @@
-"""How a command answers: one line on stderr, an exit code; and the NAME=VALUE pairs and times that it is given."""
+"""Shared parts of the command line: errors as one line and an exit code, and parsing of NAME=VALUE pairs and times."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from gendyn_lite.errors import Failed, UserError, exit_code
 
 
 def answered(command: Callable[[], int]) -> int:
-    """Do a command, and say what goes wrong in one line on stderr. SIGTERM interrupts it as Ctrl-C does.
+    """Execute a command; an error becomes one line on stderr. SIGTERM interrupts the command like Ctrl-C.
 
     Args:
-        command: Gives an exit code, or raises.
+        command: Returns an exit code or raises an error.
 
     Returns:
         The exit code, one of `gendyn_lite.errors.EXIT_CODES`.
@@ -36,45 +36,45 @@ def answered(command: Callable[[], int]) -> int:
             sys.stdout.flush()
         return code
     except (UserError, Failed, OSError, MemoryError, KeyboardInterrupt) as error:
-        exec("")  # else CPython dies of the SIGINT after all, at exit, if it hit code within another exec()
+        exec("")  # without it, CPython exits by SIGINT after all if the signal interrupted code inside another exec()
         try:
             sys.stdout.flush()
-        except OSError:  # what was not taken is dropped, so that Python does not try again, and complain, at exit
+        except OSError:  # drop the rest of the output, or Python would try again at exit and print a warning
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if not isinstance(error, BrokenPipeError):  # a reader who has had enough, as in `gendyn results show | head`
+        if not isinstance(error, BrokenPipeError):  # raised if the reader ends early: `gendyn results show | head`
             said = "".join(each if each.isprintable() else repr(each)[1:-1] for each in _line(error))  # one line
             print(f"gendyn: {said}", file=sys.stderr)
         return exit_code(error)
 
 
 def _line(error: BaseException) -> str:
-    """What a command says of an error."""
+    """The message of a command about an error."""
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted; what is complete is kept, run the same command again to go on"
+        return "interrupted; what is complete is kept, run the same command again to continue"
     if isinstance(error, OSError):
         return f"error: {str(error.filename or 'input/output')[:500]}: {error.strerror or error}"
-    return f"error: {'the memory does not suffice' if isinstance(error, MemoryError) else error}"
+    return f"error: {'out of memory' if isinstance(error, MemoryError) else error}"
 
 
 def _open_streams() -> None:
-    """Let every standard stream be there, and take what its encoding has no letter for."""
+    """Open standard streams that the caller has closed, and let stdout escape characters that it cannot encode."""
     for name in ("stdin", "stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by the caller, as by `<&-`
-            descriptor = os.open(os.devnull, os.O_RDWR)  # which takes its number
+        if getattr(sys, name) is None:  # closed by the caller, for instance by `<&-`
+            descriptor = os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, that of the closed stream
             os.set_inheritable(descriptor, True)
             setattr(sys, name, os.fdopen(descriptor, "r" if name == "stdin" else "w"))
-    with contextlib.suppress(AttributeError):  # a stream in memory
+    with contextlib.suppress(AttributeError):  # raised if stdout is a stream in memory
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
 
 @contextlib.contextmanager
 def _terminable() -> Iterator[None]:
-    """SIGTERM interrupts a command as Ctrl-C does."""
+    """Within the block, SIGTERM raises KeyboardInterrupt, like Ctrl-C."""
 
     def interrupt(*_: object) -> NoReturn:
         raise KeyboardInterrupt
 
-    if threading.current_thread() is not threading.main_thread():  # which alone hears signals
+    if threading.current_thread() is not threading.main_thread():  # only the main thread can handle signals
         yield
         return
     before = signal.signal(signal.SIGTERM, interrupt)
@@ -85,13 +85,13 @@ def _terminable() -> Iterator[None]:
 
 
 def pairs(texts: Sequence[str]) -> dict[str, str]:
-    """Every NAME=VALUE of the command line; a folder of images is looked for where it was typed.
+    """Parse the NAME=VALUE pairs of the command line; the path in ``folder:PATH`` is made absolute.
 
     Args:
-        texts: The words after each ``-p``.
+        texts: The arguments of ``-p``.
 
     Returns:
-        Values by name; they stay text, the chapter's parameter gives them their type.
+        Values by name, as text; they are later converted to the types of the chapter's parameters.
 
     Raises:
         UserError: A text is not NAME=VALUE, or a name is given twice.
@@ -110,7 +110,10 @@ def pairs(texts: Sequence[str]) -> dict[str, str]:
 
 
 def pair(text: str) -> tuple[str, str]:
-    """A NAME=VALUE of the command line; the value stays text, the chapter's parameter gives it its type.
+    """Parse one NAME=VALUE of the command line; the value stays text.
+
+    Raises:
+        UserError: It has another form.
 
     >>> pair("dataset=mnist")
     ('dataset', 'mnist')
@@ -124,15 +127,16 @@ def pair(text: str) -> tuple[str, str]:
 def answer_one_run(
     parser: argparse.ArgumentParser, argv: Sequence[str] | None, train_one: Callable[[argparse.Namespace, dict], str]
 ) -> int:
-    """Answer a command that does one run outside the book, as of an ImageNet.
+    """Execute a command that trains a single run outside of the book, for instance on ImageNet.
 
     Args:
-        parser: The command's own options; ``--seed`` and ``-p FIELD=VALUE`` are added.
-        argv: What was typed.
-        train_one: Does the run, given the options and the fields of `RunConfig` that they change; says what came out.
+        parser: A parser with the command's own options; ``--seed`` and ``-p FIELD=VALUE`` are added to it.
+        argv: The arguments (default: those of the process).
+        train_one: Trains the run, given the parsed options and the fields of `RunConfig` that they change; returns a
+            message to print.
 
     Returns:
-        Its exit code.
+        The exit code.
     """
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("-p", dest="values", action="append", default=[], metavar="FIELD=VALUE", help="of RunConfig")
@@ -146,7 +150,7 @@ def answer_one_run(
 
 
 def value(text: str) -> Any:
-    """A number, a truth value or a list where the text is one in JSON, else the text.
+    """The JSON value that a text stands for (a number, true, a list, …), else the text itself.
 
     >>> value("3"), value("[1, 2]"), value("mnist")
     (3, [1, 2], 'mnist')
@@ -158,10 +162,10 @@ def value(text: str) -> Any:
 
 
 def seconds_of(text: str) -> float:
-    """The time that a text such as ``8m``, ``90s`` or ``1.5h`` says, in seconds.
+    """Convert a duration such as ``8m``, ``90s`` or ``1.5h`` to seconds.
 
     Raises:
-        UserError: It says none, or none above 0.
+        UserError: It is not a duration, or is 0.
 
     >>> seconds_of("8m")
     480.0

@@ -1,7 +1,7 @@
-"""Build the book: run every chapter at smoke size into a copy, render the copy with warnings as errors.
+"""Build the book: execute every chapter with profile smoke, and render the executed copies with warnings as errors.
 
-The committed notebooks are never touched, and pages that were built before stay until new ones are whole. What rendered
-pages load is never from another host.
+The committed notebooks are never changed, and pages of an earlier build stay until the new ones are complete. A build
+fails if a page would load anything from another host.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ from gendyn_lite.results.files import recover, renewed, write_text
 _NOT_CONTENT = (
     "_ext", "_vendor", "results", "runs", "datasets", ".ipynb_checkpoints", "_build", "conftest.py", "__pycache__",
 )  # fmt: skip
-_BUILT = ("source", "executed", "render", "html", ".html.new", ".html.old")  # what a build replaces
-_LOG = "render.log"  # written first by every build: the folder is a build's
+_BUILT = ("source", "executed", "render", "html", ".html.new", ".html.old")  # folders that a build replaces
+_LOG = "render.log"  # created first by every build, so it marks folders that a build may replace
 
 
 def build(*, out: Path = Path("_build"), book: Path | None = None, say: Callable[[str], object] = print) -> Path:
-    """Run every chapter of the table of contents (papermill, profile smoke) and render the book.
+    """Execute every chapter in the table of contents with profile smoke, and render the book.
 
     Args:
-        out: Folder to build into; the pages come to ``html`` in it.
-        book: The book's folder, beside which is its ``_config.yml`` (default: that of this checkout).
+        out: Folder to build into; the pages are written to its subfolder ``html``.
+        book: Folder of the book, next to its ``_config.yml`` (default: that of this checkout).
         say: Called with each line of progress.
 
     Returns:
-        The first page, ``html/index.html``.
+        Path of the first page, ``html/index.html``.
 
     Raises:
-        UserError: The place is a file, is inside the book, or holds folders of these names that no build made.
-        Failed: A cell of a chapter raised, Sphinx warned, or a page loads something from another host; the pages of an
-            earlier build are as they were.
+        UserError: `out` is a file, is inside the book, or contains folders that a build would replace but did not make.
+        Failed: A cell raised an error, Sphinx warned, or a page would load something from another host. The pages of an
+            earlier build are unchanged.
     """
     book, out = (book or notebooks.book_folder()).resolve(), out.resolve()
     _take(out, book)
@@ -55,28 +55,28 @@ def build(*, out: Path = Path("_build"), book: Path | None = None, say: Callable
     with renewed(out / "html") as new:
         shutil.copytree(rendered, new)
         known = read_book(book)
-        for place in executed:  # what the download button gives
+        for place in executed:  # the notebooks behind the download buttons
             write_text(new / "_sources" / place, notebook_text(notebooks.plain(book / place, book=known)))
     return out / "html" / "index.html"
 
 
 def _take(out: Path, book: Path) -> None:
-    """Begin a build in a folder, unless that would replace or remove what no build made."""
+    """Create or take over the folder of a build; refuse it if something in it was not made by a build."""
     if out.exists() and not out.is_dir():
         raise UserError(f"--out: {out} is not a folder, expected one to build into")
     if out.is_relative_to(book) and not set(out.relative_to(book).parts) & set(_NOT_CONTENT):
         raise UserError(f"--out: {out} is inside the book itself, expected a folder outside {book}")
     foreign = [name for name in _BUILT if (out / name).exists()]
     if foreign and not (out / _LOG).exists():
-        made = f"{out / foreign[0]} was not made by a build, which would replace it"
-        raise UserError(f"--out: {made}: take another folder")
+        made = f"{out / foreign[0]} would be replaced, but was not made by a build"
+        raise UserError(f"--out: {made}: choose another folder")
     out.mkdir(parents=True, exist_ok=True)
     (out / _LOG).touch()
-    recover(out / "html")  # of a build that was killed while it swapped pages
+    recover(out / "html")  # clean up after a build that was killed while it replaced the pages
 
 
 def _execute(book: Path, folder: Path, say: Callable[[str], object]) -> dict[Path, Path]:
-    """Run the chapters; gives where each belongs in the book, and the executed notebook."""
+    """Execute the chapters; returns the executed notebooks by their relative paths in the book."""
     names = notebooks.chapters(book=book)
     executed = {}
     for number, name in enumerate(names, start=1):
@@ -89,7 +89,7 @@ def _execute(book: Path, folder: Path, say: Callable[[str], object]) -> dict[Pat
 
 
 def _mirror(book: Path, source: Path, *, replaced: Mapping[Path, Path]) -> None:
-    """Make `source` a copy of the book's content with some files replaced; the others keep their time."""
+    """Copy the book's content to `source`, with some files replaced; the others keep their modification times."""
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(book, source, ignore=shutil.ignore_patterns(*_NOT_CONTENT))
     for place, path in replaced.items():
@@ -97,7 +97,11 @@ def _mirror(book: Path, source: Path, *, replaced: Mapping[Path, Path]) -> None:
 
 
 def _render(source: Path, config: Path, out: Path) -> Path:
-    """Jupyter Book with warnings as errors; gives the folder of pages."""
+    """Run Jupyter Book with warnings as errors; returns the folder of the pages.
+
+    Raises:
+        Failed: Sphinx warned or failed, or a page would load something from another host.
+    """
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(source)]
     command += ["--config", str(config), "--path-output", str(out / "render"), "-W", "--keep-going"]
     environment = {**os.environ, "PYTHONWARNINGS": "ignore"}  # deprecations inside Sphinx's own extensions
@@ -111,28 +115,28 @@ def _render(source: Path, config: Path, out: Path) -> Path:
         raise Failed(f"the book did not render: {first} ({len(lines)} such lines; all in {log})")
     foreign = external(rendered)
     if foreign:
-        raise Failed(f"the book would call other hosts: {foreign[0]} ({len(foreign)} such references)")
+        raise Failed(f"the book would load from other hosts: {foreign[0]} ({len(foreign)} such references)")
     return rendered
 
 
-# What a browser fetches by itself; links that a reader follows (a) are free.
+# Attributes and tags that make a browser load something by itself. Links that a reader follows (a) are not among them.
 _LOADING = ("src", "srcset", "poster", "data")  # attributes of any tag
 _LOADING_BY_HREF = ("link", "use", "image", "base")
-_NOT_FETCHED = {"canonical", "license", "author", "help"}  # a link's rel
+_NOT_FETCHED = {"canonical", "license", "author", "help"}  # values of a link's rel that load nothing
 _ELSEWHERE = re.compile(r"^\s*(https?:)?//", re.IGNORECASE)
 _STYLE = re.compile(r"<style\b.*?</style", re.IGNORECASE | re.DOTALL)
 _IN_STYLE = re.compile(r"""(?:url\(\s*['"]?|@import\s+['"])((?:https?:)?//[^'")\s]+)""", re.IGNORECASE)
 
 
 class _Scanner(HTMLParser):
-    """Collects the addresses that attributes make a browser fetch from elsewhere."""
+    """Collects addresses at other hosts in attributes that a browser loads by itself."""
 
     def __init__(self) -> None:
         super().__init__()
         self.found: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Look at the loading attributes and the inline style of one tag."""
+        """Check the attributes and the inline style of a tag."""
         values = {name: value or "" for name, value in attrs}
         self.found += _IN_STYLE.findall(values.get("style", ""))
         if tag == "link" and set(values.get("rel", "").lower().split()) & _NOT_FETCHED:
@@ -144,7 +148,7 @@ class _Scanner(HTMLParser):
 
 
 def external_in(html: str) -> list[str]:
-    """Addresses at other hosts that a page would fetch by itself.
+    """The addresses at other hosts that a browser would load for a page by itself.
 
     >>> external_in('<a href="https://example.org">free</a><script src="//example.org/x.js"></script>')
     ['//example.org/x.js']
@@ -155,7 +159,7 @@ def external_in(html: str) -> list[str]:
 
 
 def external(folder: Path) -> list[str]:
-    """The same for every page and style sheet of a folder, as ``PAGE: ADDRESS``."""
+    """Apply `external_in` to all pages and style sheets of a folder; the results are ``FILE: ADDRESS``."""
     found = []
     for path in sorted(folder.rglob("*")):
         if path.suffix not in (".html", ".css"):

@@ -1,6 +1,6 @@
 """The command line: ``gendyn data | run | sweep | report | book | student | refresh | configure | results``.
 
-Its exit codes are `gendyn_lite.errors.EXIT_CODES`, whatever the command.
+All commands have the exit codes of `gendyn_lite.errors.EXIT_CODES`.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ from gendyn_lite.arguments import answered, pairs, seconds_of
 from gendyn_lite.errors import EXIT_CODES, UserError
 
 CODES = "Exit codes: " + "; ".join(f"{code} {words}" for code, words in EXIT_CODES.items())
-CODES += ". Run the same command again to go on: what is complete is loaded, what was interrupted is resumed."
+CODES += ". After an interruption, run the same command again: complete runs are loaded, interrupted ones resumed."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; what goes wrong is one line on stderr, and an exit code of `gendyn_lite.errors.EXIT_CODES`.
+    """Execute one command; an error becomes one line on stderr and an exit code of `gendyn_lite.errors.EXIT_CODES`.
+
+    Args:
+        argv: The arguments (default: those of the process).
 
     >>> main(["results", "show", "--folder", "no_such_folder"])
     2
@@ -31,24 +34,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _do(words: Sequence[str]) -> int:
-    """Do what the command line says; gives its exit code."""
+    """Execute what the command line says; returns the exit code."""
     try:
         arguments = _parser(data=words[:1] == ["data"]).parse_args(words)
-    except SystemExit as told:  # --help
+    except SystemExit as told:  # raised by --help
         return int(told.code or 0)
     return arguments.command(arguments) or 0
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, as all of ours are."""
+    """A parser that raises a UserError, so that its errors are one line like all others."""
 
     def error(self, message: str) -> NoReturn:
-        """Refuse the arguments."""
+        """Raise an error about the arguments."""
         raise UserError(f"{message}; see {self.prog} --help")
 
 
 def _parser(*, data: bool = True) -> argparse.ArgumentParser:
-    """The parser of every command; the arguments of `data`, which import torch, only where they are asked for."""
+    """The parser of all commands. The arguments of `data` are added only on request, because they import torch."""
     parser = _Parser(prog="gendyn", description="Why over-parameterized networks generalize.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     prepare = commands.add_parser("data", help="fetch or import a data set, verify and prepare it")
@@ -67,7 +70,7 @@ def _parser(*, data: bool = True) -> argparse.ArgumentParser:
 def _add_chapter(add: Callable[..., object], *, others: str = "") -> None:
     add("chapter", help=f"name of a chapter, for instance 01_random_labels{others}")
     add("--profile", default="smoke", help="size of its runs: smoke, colab or full (default: smoke)")
-    add("-p", dest="values", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the chapter")
+    add("-p", dest="values", action="append", default=[], metavar="NAME=VALUE", help="set a parameter of the chapter")
 
 
 def _add_run(add: Callable[..., object]) -> None:
@@ -78,29 +81,32 @@ def _add_run(add: Callable[..., object]) -> None:
 
 def _add_sweep(add: Callable[..., object]) -> None:
     _add_chapter(add, others="; or smoke, colab or full for the runs of all chapters at that size")
-    words = "do as many runs as fit a time, for instance 8m; the others remain (default: all)"
+    words = "time limit such as 8m, within which as many runs as possible are done (default: none)"
     add("--for", dest="time", metavar="TIME", help=words)
-    words = "settings of runs, for instance q=0:1:0.1 network=mlp_1x512,mlp_3x512 seed=0..4 (default: the chapter's)"
+    words = "settings of the runs, such as q=0:1:0.1 network=mlp_1x512,mlp_3x512 seed=0..4 (default: the chapter's)"
     add("--grid", nargs="+", action="extend", default=[], metavar="NAME=VALUES", help=words)
     add("--engine", default="local", help="local: this machine; ray: a Ray cluster (default: local)")
-    add("--address", default="", help="HOST:PORT of the cluster (default: auto, the one of this machine)")
-    add("--workers", type=int, default=0, help="most runs at once on this machine (default: as many as are fastest)")
-    add("--cpus-per-run", type=float, default=1, help="cores of a run on a cluster (default: 1)")
-    add("--gpus-per-run", type=float, help="GPUs of a run there, such as 0.25 (default: 1 if there are any, else 0)")
-    add("--retries", type=int, default=10, help="how often a run whose worker died starts again (default: 10)")
-    words = "folder of the runs, seen by every machine (default: GENDYN_RUNS, else ./runs)"
+    add("--address", default="", help="HOST:PORT of the cluster (default: the cluster that this machine belongs to)")
+    words = "largest number of runs at once on this machine (default: the number that is fastest)"
+    add("--workers", type=int, default=0, help=words)
+    add("--cpus-per-run", dest="cpus", type=float, default=1, help="cores per run on a cluster (default: 1)")
+    words = "GPUs per run on a cluster, such as 0.25 (default: 1 if it has any, else 0)"
+    add("--gpus-per-run", dest="gpus", type=float, help=words)
+    add("--retries", type=int, default=10, help="how often a run is restarted if its worker dies (default: 10)")
+    words = "folder of the runs, which every machine must see (default: GENDYN_RUNS, else ./runs)"
     add("--store", type=lambda text: _place(text) and text, help=words)
-    add("--dry-run", action="store_true", help="list the runs and what they will take, and run nothing")
+    add("--dry-run", action="store_true", help="list the runs and how long they will take, without running any")
 
 
 def _add_report(add: Callable[..., object]) -> None:
-    add("model", help="FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION that gives a network, or a name of torchvision's")
+    add("model", help="FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION that returns a network, or a model of torchvision")
     add("--data", required=True, help="a data set, a folder with train/CLASS/* and test/CLASS/*, or x, y, … in an .npz")
     add("--out", type=_place, default=Path("report.html"), help="file to write (default: report.html)")
-    add("--weights", type=_place, help="the network's weights: .safetensors, or .pth that holds tensors alone")
-    add("--classes", type=int, help="classes of a network of torchvision (default: those of the data)")
-    add("--size", type=int, help="side to which the images of a folder are resized and cut")
-    add("--standard", default="per_channel", help="inputs as in training: per_channel, per_image, imagenet or none")
+    add("--weights", type=_place, help="the network's weights: .safetensors, or a .pth that holds only tensors")
+    add("--classes", type=int, help="number of classes of a torchvision model (default: that of the data)")
+    add("--size", type=int, help="side that the images of a folder are resized and cropped to")
+    words = "how inputs were standardized in training: per_channel, per_image, imagenet or none (default: per_channel)"
+    add("--standard", default="per_channel", help=words)
     add("--root", help="folder of the prepared data (default: GENDYN_DATA, else ./datasets)")
 
 
@@ -111,7 +117,7 @@ def _add_book(add: Callable[..., object]) -> None:
 def _add_student(add: Callable[..., object]) -> None:
     _add_refresh(add)
     add("--out", type=_place, default=Path("student"), help="folder to write into (default: student)")
-    add("--no-solutions", action="store_true", help="leave out the solutions of the exercises; hints stay")
+    add("--no-solutions", action="store_true", help="leave out the solutions of the exercises, but keep hints")
 
 
 def _add_refresh(add: Callable[..., object]) -> None:
@@ -119,19 +125,19 @@ def _add_refresh(add: Callable[..., object]) -> None:
 
 
 def _add_configure(add: Callable[..., object]) -> None:
-    words = "its address, for instance https://github.com/OWNER/REPO; an empty one unsets it"
+    words = "address of the repository, such as https://github.com/OWNER/REPO; an empty one unsets it"
     add("--repository", required=True, metavar="URL", help=words)
 
 
 def _add_results(add: Callable[..., object]) -> None:
     add("action", choices=RESULTS)
-    words = "name of the experiment (default: all that are published; pack: all that were run); unpack: the file"
+    words = "name of the experiment (default: all published ones; for pack: all runs); for unpack: the file"
     add("experiment", nargs="?", help=words)
     add("--root", type=_place, help="folder of the runs (default: ./runs)")
     add("--folder", type=_place, help="folder of the published tables (default: book/results)")
-    add("--out", type=_place, help="pack: the file to write, for results unpack elsewhere (default: runs.xz)")
-    for verb, what in (("replace", "take the local runs in place of"), ("withdraw", "drop")):
-        words = f"publish: {what} these published runs; old and new are listed"
+    add("--out", type=_place, help="for pack: the file to write (default: runs.xz)")
+    for verb, what in (("replace", "by the local ones"), ("withdraw", "from the tables")):
+        words = f"for publish: {verb} these published runs {what}; what changes is listed"
         add(f"--{verb}", nargs="+", action="extend", default=[], metavar="RUN_ID", help=words)
 
 
@@ -152,12 +158,11 @@ def _sweep(arguments: argparse.Namespace) -> None:
     from gendyn_lite.sweep.grid import plan
     from gendyn_lite.sweep.jobs import Resources
 
-    names = ("address", "workers", "cpus_per_run", "gpus_per_run", "retries")
-    resources = Resources(*(getattr(arguments, name) for name in names))
+    resources = Resources(*(getattr(arguments, name) for name in Resources._fields))
     command.check(arguments.engine, resources)
     seconds = math.inf if arguments.time is None else seconds_of(arguments.time)
     if arguments.engine != "local" and arguments.time is not None:
-        raise UserError("--for is of the local engine: leave --engine out")
+        raise UserError("--for works only with the local engine: leave out --engine")
     values = pairs(arguments.values)
     options = {"profile": arguments.profile, "values": values, "grid": arguments.grid, "store": arguments.store or ""}
     jobs = plan(arguments.chapter, **options)
@@ -203,7 +208,7 @@ def _configure(arguments: argparse.Namespace) -> None:
     from gendyn_lite.notebooks.committed import configure
 
     changed = configure(arguments.repository)
-    print("\n".join(f"changed: {path}" for path in changed) or "nothing to change: it is written everywhere already")
+    print("\n".join(f"changed: {path}" for path in changed) or "nothing to change: the address is set already")
 
 
 def _results(arguments: argparse.Namespace) -> int | None:
@@ -228,7 +233,7 @@ def _results(arguments: argparse.Namespace) -> int | None:
 
 
 def _check_results(arguments: argparse.Namespace) -> None:
-    """Refuse options that are for another action, and the lack of a name."""
+    """Check that the options belong to the action, and that a name is given if it is needed."""
     action, runs = arguments.action, arguments.replace or arguments.withdraw
     if arguments.out and action != "pack":
         raise UserError(f"results {action} writes no file: --out is for results pack")
@@ -238,12 +243,13 @@ def _check_results(arguments: argparse.Namespace) -> None:
     if action in ("verify", "show") and runs:
         raise UserError(f"results {action} changes nothing: --replace and --withdraw are for results publish")
     if action == "unpack" and not arguments.experiment:
-        raise UserError("results unpack needs a file that gendyn results pack wrote, for instance runs.xz")
+        raise UserError("results unpack needs a file written by gendyn results pack, for instance runs.xz")
     if action == "publish" and not arguments.experiment:
         raise UserError("results publish needs the name of an experiment, for instance random_labels")
 
 
 def _look(arguments: argparse.Namespace) -> None:
+    """Show or verify published tables."""
     from gendyn_lite import notebooks, results
 
     names = [arguments.experiment] if arguments.experiment else results.published_experiments(folder=arguments.folder)
@@ -264,21 +270,22 @@ def _look(arguments: argparse.Namespace) -> None:
 
 
 def _place(text: str) -> Path:
-    """A path that was given; an empty one, as of an unset variable, is refused."""
+    """Convert an argument to a path; an empty one, as from an unset shell variable, is refused."""
     if not text:
         raise argparse.ArgumentTypeError("it is empty, expected a path")
     return Path(text)
 
 
-RESULTS = {"publish": "published", "verify": "", "show": "", "pack": "packed", "unpack": "taken in"}  # done to runs
+# Actions of `gendyn results`, and how a message says that an action was not done to a run.
+RESULTS = {"publish": "published", "verify": "", "show": "", "pack": "packed", "unpack": "unpacked"}
 COMMANDS = {
-    "run": ("run a chapter at one size, outside the book", _add_run, _run),
-    "sweep": ("the runs of a chapter or of a grid, on many machines", _add_sweep, _sweep),
-    "report": ("what the five lenses show of a network of your own", _add_report, _report),
-    "book": ("run every chapter (smoke) and render the book", _add_book, _book),
-    "student": ("write plain notebooks, for JupyterLab, VS Code and Colab", _add_student, _student),
+    "run": ("execute a chapter at one size, outside of the book", _add_run, _run),
+    "sweep": ("execute the runs of a chapter or of a grid, on one or many machines", _add_sweep, _sweep),
+    "report": ("measure your own network with the five lenses", _add_report, _report),
+    "book": ("execute every chapter (profile smoke) and render the book", _add_book, _book),
+    "student": ("write plain notebooks for JupyterLab, VS Code and Colab", _add_student, _student),
     "refresh": ("execute committed notebooks in place", _add_refresh, _refresh),
-    "configure": ("write the project's address where it belongs", _add_configure, _configure),
+    "configure": ("set the project's address in _config.yml and the chapters", _add_configure, _configure),
     "results": ("publish, verify or show tables of finished runs; pack and unpack the runs", _add_results, _results),
 }
 

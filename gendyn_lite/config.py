@@ -1,4 +1,4 @@
-"""What makes two runs different in their numbers, and nothing else: a frozen, validated configuration."""
+"""The configuration of a run: a frozen, validated dataclass of exactly the settings that change its results."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CHOICES = {
     "eval_schedule": ("regular", "early"),
 }
 
-# name -> (lowest, highest, lowest is allowed); the highest always is.
+# name → (lowest, highest, whether the lowest is allowed); the highest always is.
 COUNTS = ("train_size", "test_size", "epochs", "batch_size", "center_crop", "eval_every", "probe_version")
 RANGES: dict[str, tuple[float, float, bool]] = {
     **dict.fromkeys(COUNTS, (1, math.inf, True)),
@@ -35,58 +35,60 @@ RANGES: dict[str, tuple[float, float, bool]] = {
     **dict.fromkeys(("learning_rate", "stop_at_loss"), (0, math.inf, False)),
     "seed": (0, 2**31 - 1, True),
 }
-# Fields that came after runs had been published: at their default they are no part of a key, which stays what it was.
+# Fields that were added after runs had been published. With their default values they are not part of a run's key, so
+# that the keys of earlier runs have not changed.
 ADDED_LATER = ("test_size", "mask_keep", "mask_by", "batch_norm_statistics", "probe_version", "stop_at_loss")
 ADDED_LATER += ("eval_schedule",)
-LARGEST = 2**63 - 1  # whole number that arrays can hold
-DEEPEST, LONGEST = 8, 4096  # levels of model_options; characters of a text, which may be a path
+LARGEST = 2**63 - 1  # largest whole number that arrays can hold
+DEEPEST, LONGEST = 8, 4096  # most levels of model_options; most characters of a text, which may be a path
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """One training run: every setting that changes its numbers. Paths, devices and logging are not here.
+    """One training run: all settings that change its results. Paths, devices and logging are not among them.
 
     Attributes:
         experiment: The experiment that the run belongs to, for instance ``"random_labels"``.
-        dataset: A name that `gendyn_lite.data.load` knows.
+        dataset: Name of a data set, as for `gendyn_lite.data.load`.
         train_size: Number of training examples (class-balanced subset), or None for all of them.
-        label_corruption: Fraction q of training labels redrawn uniformly from all classes.
+        label_corruption: Probability q with which each training label is redrawn uniformly from all classes.
         inputs: ``"true"`` or a kind of `gendyn_lite.data.randomize_inputs`.
-        model: A name that `gendyn_lite.models.build` knows.
-        model_options: Options of that network, JSON values only.
-        epochs: Most epochs to train.
-        batch_size: Examples a step.
-        learning_rate: Step size of the first epoch.
+        model: Name of a network, as for `gendyn_lite.models.build`.
+        model_options: Options of that network; JSON values only.
+        epochs: Largest number of epochs to train.
+        batch_size: Examples per step.
+        learning_rate: Learning rate of the first epoch.
         momentum: Momentum of SGD (0 is plain SGD).
         weight_decay: Coefficient of the L2 penalty, as in torch's SGD.
-        schedule: How the step size changes over epochs: ``"constant"``, ``"exponential"`` (times `decay` each epoch),
-            ``"step"`` (times `decay` at each of `milestones`) or ``"cosine"`` (to 0 at `epochs`).
+        schedule: How the learning rate changes over epochs: ``"constant"``, ``"exponential"`` (multiplied by `decay`
+            after each epoch), ``"step"`` (multiplied by `decay` after each of `milestones`) or ``"cosine"`` (to 0 at
+            `epochs`).
         decay: Factor of the exponential and step schedules.
-        milestones: Epochs at which the step schedule decays.
+        milestones: Epochs after which the step schedule decays.
         center_crop: Side of the centre crop taken from every image, or None.
         random_crop: Padding in pixels of the random crop (0: none).
         flip: Whether images are mirrored at random.
         standardize: ``"per_image"`` (zero mean, unit variance of each image), ``"per_channel"`` or ``"none"``.
-        precision: Arithmetic of the forward and backward pass on a GPU.
-        stop_when_fitted: Whether training stops at the first evaluation with every training label fitted.
-        eval_every: Epochs between two evaluations over the whole training and test set.
+        precision: Precision of the forward and backward pass: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
+        stop_when_fitted: Whether training stops at the first evaluation at which all training labels are fitted.
+        eval_every: Number of epochs between two evaluations on the whole training and test sets.
         seed: Seed of the weights, the label corruption, the subsets and the order of examples.
         test_size: Number of test examples (class-balanced subset), or None for all of them.
-        mask_keep: Share of the weights that the gradient mask lets move (1: no mask).
-        mask_by: How it chooses them: by Fisher information over the whole network (``"fisher"``) or within each layer
-            (``"fisher_per_layer"``), by ``"magnitude"``, at ``"random"`` anew each epoch, at random once and for all
-            (``"random_fixed"``); or no mask, but each step as long as with that by Fisher (``"shorter_steps"``).
-        batch_norm_statistics: What batch-norm normalizes by whenever the network is evaluated or measured: its
-            ``"running"`` statistics, which lag behind the weights, or statistics ``"re-estimated"`` over the training
-            set with the weights as they are. Training itself is the same.
-        probe_version: Version of what the run's probes measure. A probe that comes to measure something else gets a
-            new version, so that it is never answered with the values of an old run.
-        stop_at_loss: Training stops at the first evaluation with a mean training loss of at most this, or never (None).
-        eval_schedule: ``"regular"``, every `eval_every` epochs; or ``"early"``, for what changes most at the start:
-            after 1/16, 1/8, 1/4 and 1/2 of the first epoch, every epoch to 8, then by logarithm, twice a doubling.
+        mask_keep: Fraction of the weights that the gradient mask allows to change (1: no mask).
+        mask_by: How the mask chooses these weights: by Fisher information over the whole network (``"fisher"``) or in
+            each layer (``"fisher_per_layer"``), by ``"magnitude"``, at ``"random"`` again in each epoch, or at random
+            once (``"random_fixed"``). Or no mask, but steps as short as with the mask by Fisher (``"shorter_steps"``).
+        batch_norm_statistics: Statistics that batch-norm uses when the network is evaluated or measured: ``"running"``
+            ones, which lag behind the weights, or ones ``"re-estimated"`` on the training set with the current
+            weights. Training itself is the same.
+        probe_version: Version of what the run's probes measure. When a probe changes what it measures, its version is
+            increased, so that results of old runs are not taken for it.
+        stop_at_loss: Training stops at the first evaluation with at most this mean training loss (nats); None: never.
+        eval_schedule: ``"regular"`` (every `eval_every` epochs); or ``"early"``, for what changes most at the start:
+            after 1/16, 1/8, 1/4 and 1/2 of the first epoch, after each epoch up to 8, then twice per doubling.
 
     Raises:
-        UserError: A value has the wrong type, is outside its range or is no valid name.
+        UserError: A value has the wrong type, is out of range or is not a valid name.
 
     >>> RunConfig(experiment="random_labels", label_corruption=0.5).label_corruption
     0.5
@@ -127,7 +129,7 @@ class RunConfig:
     eval_schedule: str = "regular"
 
     def __post_init__(self) -> None:
-        """Normalize numbers (1 and 1.0 are one run) and refuse what is wrong before anything runs."""
+        """Normalize numbers, so that 1 and 1.0 give the same run, and refuse invalid values."""
         for item in fields(self):
             value = check_type(item.name, vars(self)[item.name], HINTS[item.name])
             object.__setattr__(self, item.name, value)
@@ -142,20 +144,20 @@ class RunConfig:
         if any(not 1 <= epoch <= LARGEST for epoch in self.milestones):
             raise UserError(f"milestones is {shown(self.milestones)}, expected epochs of at least 1")
         if self.eval_schedule == "early" and self.eval_every > 1:
-            told = f"eval_every is {self.eval_every}, but eval_schedule='early' says when"
+            told = f"eval_every is {self.eval_every}, but eval_schedule='early' has fixed times of evaluation"
             raise UserError(f"{told}: leave eval_every at 1")
         object.__setattr__(self, "model_options", _plain_options(vars(self)["model_options"]))
 
     def as_dict(self) -> dict[str, Any]:
-        """Every field as JSON values."""
+        """All fields as JSON values."""
         return json.loads(canonical(asdict(self)))
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> RunConfig:
-        """The configuration of a config.json.
+        """The configuration in a config.json.
 
         Raises:
-            UserError: A field is unknown to this version.
+            UserError: A field is unknown to this version, or a value is invalid.
         """
         if not isinstance(values, dict):
             raise UserError(f"a configuration is {shown(values)}, expected its fields by name")
@@ -163,42 +165,44 @@ class RunConfig:
         return cls(**values)
 
     def replace(self, **changes: Any) -> RunConfig:
-        """A copy with some fields changed, validated anew."""
+        """A copy with some fields changed, which is validated again."""
         _check_fields(changes)
         return replace(self, **changes)
 
     def run_id(self, data_fingerprint: str) -> str:
-        """The key of a run: equal for equal settings on equal data, 16 hexadecimal digits."""
+        """The key of the run, 16 hexadecimal digits: equal for equal settings on equal data."""
         return digest(self._keyed() | {"data_fingerprint": data_fingerprint})
 
     def group_id(self, data_fingerprint: str) -> str:
-        """The key shared by runs that differ in the seed alone."""
+        """The key shared by runs that differ only in the seed, 16 hexadecimal digits."""
         settings = {name: value for name, value in self._keyed().items() if name != "seed"}
         return digest(settings | {"data_fingerprint": data_fingerprint})
 
     def _keyed(self) -> dict[str, Any]:
+        """The settings that are part of the key."""
         unused = {item.name: item.default for item in fields(self) if item.name in ADDED_LATER}
         return {name: value for name, value in self.as_dict().items() if value != unused.get(name, ...)}
 
 
-HINTS = get_type_hints(RunConfig)  # the type of each field; to ask takes two milliseconds
-# Options are given out as copies: whoever changes one does not change a configuration that was validated.
+HINTS = get_type_hints(RunConfig)  # the type of each field; computed once, as it takes two milliseconds
+# Reading model_options returns a copy, so that nobody can change a configuration after its validation.
 RunConfig.model_options = property(  # type: ignore[assignment]
     lambda self: deepcopy(vars(self)["model_options"]), lambda self, options: vars(self).update(model_options=options)
 )
 
 
 def _check_fields(names: Iterable[str]) -> None:
+    """Check that all names are fields of a configuration."""
     for name in names:
         if name not in HINTS:
             raise unknown_name("config field", name, HINTS)
 
 
 def canonical(values: Any) -> str:
-    """JSON with sorted keys: equal values give equal text.
+    """JSON with sorted keys and without spaces, so that equal values give equal text.
 
     Raises:
-        UserError: A value is no JSON value.
+        UserError: A value cannot be written as JSON.
     """
     try:
         return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -208,14 +212,14 @@ def canonical(values: Any) -> str:
 
 
 def _plain_options(options: dict[str, Any]) -> dict[str, Any]:
-    """A copy of a network's options in JSON values; what is nested without end or very long is refused."""
+    """A copy of a network's options as JSON values; options that are nested too deeply or too long are refused."""
     text, level, depth = canonical(options), [options], 0
     while level and depth < DEEPEST:
         inner = [value for each in level for value in (each.values() if isinstance(each, dict) else each)]
         level, depth = [value for value in inner if isinstance(value, dict | list | tuple)], depth + 1
     if level or len(text) > LONGEST:
         raise UserError(f"model_options has more than {DEEPEST} levels or {LONGEST:,} characters, as no network's have")
-    return json.loads(text, parse_float=lambda number: float(number) + 0.0)  # -0.0 becomes 0.0, which it equals
+    return json.loads(text, parse_float=lambda number: float(number) + 0.0)  # turns -0.0 into 0.0
 
 
 def digest(values: Any) -> str:
@@ -224,15 +228,17 @@ def digest(values: Any) -> str:
 
 
 def check_type(name: str, value: Any, hint: Any) -> Any:
-    """The value in the type that its annotation asks for; an integer passes for a float, a bool never for a number.
+    """Check that a value has the type of an annotation, and return it in this type.
+
+    Integers are accepted as floats, and lists as tuples; a bool is not accepted as a number.
 
     Args:
-        name: What messages call it.
+        name: Name of the value in messages.
         value: Any value.
-        hint: A type, a tuple of whole numbers, or one of these or None: ``int | None``.
+        hint: A type, ``tuple[int, ...]``, or either of them ``| None``.
 
     Raises:
-        UserError: The value has another type, or is a number or a text too long to be kept.
+        UserError: The value has another type, or is too large a number or too long a text.
 
     >>> check_type("decay", 1, float), check_type("train_size", None, int | None)
     (1.0, None)
@@ -248,7 +254,7 @@ def check_type(name: str, value: Any, hint: Any) -> Any:
         _check_size(name, value)
         return float(value)
     if wanted is float and type(value) is float:
-        return value + 0.0  # -0.0 becomes 0.0, which it equals
+        return value + 0.0  # turns -0.0 into 0.0
     if wanted is tuple and isinstance(value, list | tuple):
         return tuple(check_type(f"an item of {name}", item, int) for item in value)
     if isinstance(value, str) and (len(value) > LONGEST or not is_text(value)):
@@ -261,23 +267,23 @@ def check_type(name: str, value: Any, hint: Any) -> Any:
 
 
 def _check_size(name: str, value: int) -> None:
-    """Refuse a whole number that no array can hold."""
+    """Refuse whole numbers that are too large for an array of int64."""
     if abs(value) > LARGEST:
         raise UserError(f"{name} is {shown(value)}, expected a number of at most 2**63 - 1")
 
 
 def check_range(name: str, value: float, low: float, high: float, closed: bool) -> None:
-    """Refuse a number outside its range.
+    """Check that a number is finite and in its range.
 
     Args:
-        name: What messages call it.
+        name: Name of the number in messages.
         value: The number.
-        low: The lowest.
-        high: The highest, itself allowed; infinity for none.
-        closed: Whether the lowest is allowed.
+        low: Lower bound.
+        high: Upper bound, which is allowed itself; infinity for none.
+        closed: Whether the lower bound is allowed itself.
 
     Raises:
-        UserError: It is outside, naming the range.
+        UserError: It is not; the message names the range.
 
     >>> check_range("decay", 0.0, 0, 1, False)
     Traceback (most recent call last):
@@ -286,7 +292,7 @@ def check_range(name: str, value: float, low: float, high: float, closed: bool) 
     if isinstance(value, int):
         _check_size(name, value)
     inside = (value >= low if closed else value > low) and value <= high and math.isfinite(value)
-    if not inside:  # NaN is outside every range
+    if not inside:  # always true for NaN
         bounds = f"{'[' if closed else '('}{low:g}, {'∞)' if math.isinf(high) else f'{high:g}]'}"
         kind = "a whole number" if isinstance(value, int) else "a number"
         raise UserError(f"{name} is {value!r}, expected {kind} in {bounds}")

@@ -1,7 +1,8 @@
-"""Encoded images → 8-bit pixels, in this process or in a worker process of `gendyn_lite.data.decoding`.
+"""Decode images to 8-bit pixels, in this process or in a worker process of `gendyn_lite.data.decoding`.
 
-It imports Pillow and not torch, so a worker starts at once. Processes, not threads: most of the work on a small image
-is Python's own, and two threads have 0.4 to 0.7 times the speed of two processes (at 224x224 and at 64x64 pixels).
+This module imports Pillow but not torch, so that workers start quickly. Workers are processes, not threads, because
+most of the time for a small image is spent in Python: two threads reach 0.4 to 0.7 times the speed of two processes (at
+224x224 and at 64x64 pixels).
 """
 
 from __future__ import annotations
@@ -20,16 +21,23 @@ from PIL import ExifTags, Image, ImageOps
 
 from gendyn_lite.errors import UserError
 
-MOST_PIXELS = 89_478_485  # of one image; Pillow's own limit
-MOST_BYTES = 1 << 29  # of one encoded image: more than that many pixels take, uncompressed
+MOST_PIXELS = 89_478_485  # per image; Pillow's own limit
+MOST_BYTES = 1 << 29  # per encoded image: more than `MOST_PIXELS` take uncompressed
 GREY_MODES = ("1", "L", "LA", "La")
-DEEP_MODES = ("I", "F")  # 16 or 32 bits a pixel: there is no one way to make them 8
-ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # what a camera notes: those by which width and height change places
+DEEP_MODES = ("I", "F")  # 16 or 32 bits per pixel, which could be converted to 8 in several ways
+ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # EXIF tag, and its values that swap width and height
 Side = tuple[int, int]  # height and width
 
 
 class Item(NamedTuple):
-    """Where an encoded image is: a file, its name for messages, and which `size` bytes from `offset` on (-1: all)."""
+    """The location of an encoded image.
+
+    Attributes:
+        path: Path of the file that contains it.
+        name: Name of the image in messages.
+        offset: Offset of its first byte in the file.
+        size: Number of bytes; -1 for the whole file.
+    """
 
     path: str
     name: str
@@ -38,13 +46,13 @@ class Item(NamedTuple):
 
 
 class Options(NamedTuple):
-    """What to make of images.
+    """How to decode images.
 
     Attributes:
-        channels: 1, or 3, of which a grey image gets three equal ones.
-        side: Height and width that each must have in the end.
-        resize: New length of the shorter side (bilinear with antialiasing); None to leave it.
-        crop: Side of the square to cut from the centre; None for the whole image.
+        channels: 1 or 3; a grey image gets three equal channels.
+        side: Height and width that each decoded image must have.
+        resize: New length of the shorter side (bilinear with antialiasing); None to keep it.
+        crop: Side of the square to cut out of the centre; None for the whole image.
     """
 
     channels: int
@@ -54,27 +62,27 @@ class Options(NamedTuple):
 
 
 class ColourMetError(ValueError):
-    """A colour image where grey ones were expected."""
+    """An image has colours, but grey ones were expected."""
 
 
 def decode(item: Item, *, channels: int = 0, resize: int | None = None, crop: int | None = None) -> Image.Image:
-    """One image.
+    """Decode one image.
 
-    Palettes, CMYK and other colour spaces become RGB, an alpha channel is left out (as torchvision's ImageFolder does);
-    the orientation that a camera recorded is applied; of an animation the first frame is taken.
+    Palettes, CMYK and other colour spaces are converted to RGB, and an alpha channel is dropped (as in torchvision's
+    ImageFolder). The orientation that a camera recorded is applied. Of an animation, the first frame is used.
 
     Args:
-        item: Where it is.
-        channels: As `Options` has it; 0 for 1 if the image is grey, else 3.
-        resize: Likewise.
-        crop: Likewise.
+        item: The image.
+        channels: As in `Options`; or 0, which means 1 if the image is grey and 3 if not.
+        resize: As in `Options`.
+        crop: As in `Options`.
 
     Returns:
         The image, in mode L or RGB.
 
     Raises:
-        UserError: It is missing, empty, truncated, no image, too large, or has more than 8 bits a channel.
-        ColourMetError: `channels` is 1 and the image has colours.
+        UserError: It is missing, empty, truncated, not an image, too large, or has more than 8 bits per channel.
+        ColourMetError: `channels` is 1, but the image has colours.
     """
     name, data = item.name, read(item)
     if not data:
@@ -83,7 +91,7 @@ def decode(item: Item, *, channels: int = 0, resize: int | None = None, crop: in
         with Image.open(io.BytesIO(data)) as opened:
             _check_size(opened.size, f"{name} has")
             if opened.mode.startswith(DEEP_MODES):
-                raise UserError(f"{name} has more than 8 bits a channel (mode {opened.mode}): convert it to 8 bits")
+                raise UserError(f"{name} has more than 8 bits per channel (mode {opened.mode}): convert it to 8 bits")
             opened.load()
             turned = opened.getexif().get(ExifTags.Base.Orientation, 1) != 1
             image = ImageOps.exif_transpose(opened) if turned else opened
@@ -95,17 +103,19 @@ def decode(item: Item, *, channels: int = 0, resize: int | None = None, crop: in
         raise
     except Image.UnidentifiedImageError:
         raise UserError(f"{name} cannot be read as an image: remove or replace it") from None
-    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more
+    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error and more
         raise UserError(f"{name} is truncated or damaged ({error}): remove or replace it") from None
 
 
 def _check_size(size: tuple[int, int], what: str) -> None:
+    """Refuse an image with too many pixels."""
     width, height = size
     if width * height > MOST_PIXELS:
         raise UserError(f"{what} {width}x{height} pixels, expected at most {MOST_PIXELS:,} in all: make it smaller")
 
 
 def _fit(image: Image.Image, name: str, resize: int | None, crop: int | None) -> Image.Image:
+    """Resize and crop an image as in `Options`."""
     if resize is not None and min(image.size) != resize:
         scale = resize / min(image.size)
         width, height = (max(resize, round(side * scale)) for side in image.size)
@@ -118,10 +128,10 @@ def _fit(image: Image.Image, name: str, resize: int | None, crop: int | None) ->
 
 
 def image_size(item: Item) -> tuple[int, int]:
-    """Width and height of an image, as its file says without being decoded, upright.
+    """The width and height of an image, after its recorded orientation is applied; read without decoding it.
 
     Raises:
-        UserError: It is missing, or no image.
+        UserError: It is missing or not an image.
     """
     try:
         with Image.open(item.path if item.size < 0 else io.BytesIO(read(item))) as image:
@@ -132,29 +142,29 @@ def image_size(item: Item) -> tuple[int, int]:
 
 
 def pixels(items: Sequence[Item], options: Options) -> bytes:
-    """The pixels of images of one size, one after the other: rows of places of channels, one byte each.
+    """The pixels of images of the same size: uint8 [n, height, width, channels] as bytes.
 
     Raises:
-        UserError: One of them cannot be read or has another size.
-        ColourMetError: As `decode`.
+        UserError: An image cannot be read or has another size.
+        ColourMetError: As for `decode`.
     """
     channels, (height, width), resize, crop = options
     parts = []
     for item in items:
         image = decode(item, channels=channels, resize=resize, crop=crop)
         if image.size != (width, height):
-            told = f"{item.name} has {image.height}x{image.width} pixels, expected {height}x{width} as the others"
-            advice = "with --size N, `gendyn data` resizes each image's shorter side to N and cuts the centre"
-            raise UserError(f"{told}: all must have one size; {advice}")
+            told = f"{item.name} has {image.height}x{image.width} pixels, expected {height}x{width} like the others"
+            advice = "`gendyn data` with --size N resizes each image's shorter side to N and cuts out the centre"
+            raise UserError(f"{told}: all must have the same size; {advice}")
         parts.append(image.tobytes())
     return b"".join(parts)
 
 
 def read(item: Item) -> bytes:
-    """The encoded bytes of an item.
+    """The encoded bytes of an image.
 
     Raises:
-        UserError: It cannot be read, is not a regular file (another kind may have no end), or is far too large.
+        UserError: The file cannot be read, is not a regular file (others may never end), or the image is far too large.
     """
     path = item.path
     try:
@@ -172,13 +182,14 @@ def read(item: Item) -> bytes:
 
 
 def serve() -> None:
-    """Be a worker: answer each request on standard input, the arguments of `pixels` as a line of JSON.
+    """Be a worker: read requests from standard input, each a line of JSON with the arguments of `pixels`.
 
-    The answer is a line of JSON, what it raises (a colour met has no message), or else how many bytes follow.
+    The answer to each is a line of JSON on standard output: either ``{"bytes": n}``, followed by n bytes of pixels, or
+    ``{"error": message}``. The message is null for a ColourMetError.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C, the parent process decides what happens
     warnings.simplefilter("ignore")
-    for line in sys.stdin.buffer:  # until the parent closes it, or ends
+    for line in sys.stdin.buffer:  # ends when the parent process closes it or ends
         items, options = json.loads(line)
         found, answer = b"", {}
         try:

@@ -1,4 +1,4 @@
-"""Errors that end in one clear line without a traceback, and the exit code of each."""
+"""Errors that the command line reports in one line without a traceback, their exit codes, and checks of names."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 
 EXIT_CODES = {
     0: "done",
-    1: "a cell or a run failed, or the machine refused (disk, permission)",
-    2: "a mistake in what was asked for",
+    1: "a cell or a run failed, or the machine did (disk, permissions)",
+    2: "invalid arguments or data",
     130: "interrupted",
 }
 
@@ -26,23 +26,23 @@ REASONS = {
     errno.EROFS: "the file system is read-only: choose another folder with --root or GENDYN_DATA",
     **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), "a file is where a folder should be"),
     errno.ENAMETOOLONG: "the name is too long",
-    errno.ELOOP: "its links lead in a circle",
+    errno.ELOOP: "its symbolic links form a loop",
 }
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")  # names become folders: of an experiment, of a benchmark
-# What was asked for can be nowhere, however willing the machine is.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")  # of an experiment or a benchmark, which names a folder or file
+# Errors that are mistakes in a path, so that no machine could use it.
 MISTAKES = (errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 class UserError(ValueError):
-    """What was wrong, what was expected, what to do: in one line. The command line prints it and exits with 2."""
+    """Invalid input. The message says in one line what was wrong, what was expected and what to do; exit code 2."""
 
 
 class Failed(RuntimeError):  # noqa: N818 (reads as what it says)
-    """Work that stopped though what was asked for was right: a cell raised, a page did not build. One line; exit 1."""
+    """The input was valid, but the work failed, as when a cell raises an error. A one-line message; exit code 1."""
 
 
 def exit_code(error: BaseException) -> int:
-    """The exit code of a command that ended with an error, the same everywhere: see `EXIT_CODES`.
+    """The exit code of a command that ended with an error: see `EXIT_CODES`.
 
     >>> exit_code(UserError("q is 2")), exit_code(Failed("cell [3]")), exit_code(KeyboardInterrupt())
     (2, 1, 130)
@@ -51,15 +51,15 @@ def exit_code(error: BaseException) -> int:
 
 
 def unknown_name(kind: str, name: object, valid: Iterable[str]) -> UserError:
-    """An error for a name that does not exist, with the valid ones and the nearest match.
+    """Make an error for a name that does not exist, with the nearest match and all valid names.
 
     Args:
-        kind: What the name should have named, for instance ``"dataset"``.
-        name: The name as it was given.
-        valid: The names that exist.
+        kind: What the name should name, for instance ``"dataset"``.
+        name: The name that was given.
+        valid: The valid names.
 
     Returns:
-        The error, to be raised by the caller.
+        The error; the caller raises it.
 
     >>> str(unknown_name("dataset", "minst", ["digits", "mnist"]))
     "unknown dataset 'minst': did you mean 'mnist'? Valid: digits, mnist"
@@ -71,20 +71,20 @@ def unknown_name(kind: str, name: object, valid: Iterable[str]) -> UserError:
 
 
 def shown(value: object) -> str:
-    """A value for a message, in a line of bearable length.
+    """A value as text for a message, cut to at most 59 characters.
 
     >>> shown("a" * 100), shown(10**9999)
     ("'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa…", 'a very large int')
     """
     try:
         text = repr(value)
-    except (ValueError, RecursionError):  # Python prints no whole number of more than 4,300 digits
+    except (ValueError, RecursionError):  # Python refuses to print integers of more than 4,300 digits
         return f"a very large {type(value).__name__}"
     return text if len(text) <= 60 else f"{text[:58]}…"
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of somebody else's says, in a line.
+    """The first line of another library's error message, or the error's type if it has no message.
 
     >>> first_line(KeyError("a")), first_line(EOFError())
     ("'a'", 'EOFError')
@@ -93,12 +93,15 @@ def first_line(error: BaseException) -> str:
 
 
 def is_text(value: str) -> bool:
-    """Whether a text can be kept everywhere: it is valid Unicode, without NUL."""
+    """Whether a text is valid Unicode without NUL, so that it can be written to files and used in paths."""
     return "\0" not in value and value.encode(errors="ignore").decode() == value
 
 
 def check_name(kind: str, name: object) -> None:
-    """Refuse what is no plain name: it becomes a folder or a file.
+    """Check that a name is plain enough for a folder or file.
+
+    Raises:
+        UserError: It has other characters than letters, digits, ``_`` and ``-``, or more than 64.
 
     >>> check_name("experiment", "../x")
     Traceback (most recent call last):
@@ -109,14 +112,14 @@ def check_name(kind: str, name: object) -> None:
 
 
 def named_path(text: str | os.PathLike[str], *, what: str) -> Path:
-    """The path that somebody gave, once it is one.
+    """Convert text from the user to a path.
 
     Args:
-        text: What was given.
-        what: What it is called, for the message.
+        text: The text.
+        what: Name of the argument, for the message.
 
     Raises:
-        UserError: It is empty, holds a NUL, or is not valid Unicode.
+        UserError: It is empty, contains a NUL character, or is not valid Unicode.
 
     >>> named_path("", what="--root")
     Traceback (most recent call last):
@@ -130,11 +133,11 @@ def named_path(text: str | os.PathLike[str], *, what: str) -> Path:
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn trouble with the disk into one line with the path and the reason.
+    """Within the block, turn operating-system errors into one line with the path and the reason.
 
     Raises:
-        Failed: The machine refused: the disk is full, permission is denied and the like.
-        UserError: No machine could: a file is where a folder should be, or the name is too long.
+        Failed: The disk is full, permission is denied, or another problem of the machine.
+        UserError: The path itself is invalid, for instance too long, or a file is where a folder should be.
 
     >>> with disk_errors(Path("data")):
     ...     raise OSError(errno.EROFS, "Read-only file system")

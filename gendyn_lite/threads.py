@@ -1,4 +1,4 @@
-"""How this process computes: on a chosen number of threads, and with freed memory kept for what comes next."""
+"""Settings of the process that make training faster: the number of threads, and keeping freed memory."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from functools import cache
 
 import torch
 
-KEPT_BYTES = 1 << 30  # of freed memory, at most, that the process keeps
+KEPT_BYTES = 1 << 30  # largest amount of freed memory that the process keeps
 LARGEST_KEPT = 32 << 20  # the largest block that glibc can be told to keep
-CHOSEN = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")  # glibc's own variables
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of its malloc.h
+CHOSEN = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")  # environment variables of glibc
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # constants of glibc's malloc.h
 
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Arithmetic on that many threads, afterwards on as many as before.
+    """Within the block, torch uses `count` threads; afterwards as many as before.
 
     >>> with threads(1):
     ...     torch.get_num_threads()
@@ -34,18 +34,18 @@ def threads(count: int) -> Iterator[None]:
 
 @cache
 def keep_freed_memory() -> bool:
-    """Have glibc keep freed memory for the next step, instead of giving it back to the system.
+    """Make glibc keep freed memory for the next training step instead of returning it to the operating system.
 
-    A training step frees its activations; the fresh pages that the next one gets instead cost up to a quarter of a
-    convolutional network's time on a CPU. It changes no number. It holds for the whole process, so whoever chose
-    thresholds by glibc's own environment variables keeps theirs; another C library is left alone.
+    Every step frees its activations. Getting fresh memory pages for the next one costs up to a quarter of the training
+    time of a convolutional network on a CPU. Results do not change. The setting is for the whole process; it is not
+    made if the user has set thresholds by glibc's environment variables, or with another C library.
 
     Returns:
-        Whether glibc does so now.
+        Whether the setting was made.
 
     >>> from unittest import mock
-    >>> with mock.patch.dict(os.environ, MALLOC_TRIM_THRESHOLD_="131072"):  # chosen by the user
-    ...     keep_freed_memory.__wrapped__()  # what the first call does
+    >>> with mock.patch.dict(os.environ, MALLOC_TRIM_THRESHOLD_="131072"):  # set by the user
+    ...     keep_freed_memory.__wrapped__()  # without the cache
     False
     """
     if any(name in os.environ for name in CHOSEN):
@@ -54,5 +54,5 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
         return False
-    # In this order: to set one ends glibc's own adjustment of both.
+    # In this order, because setting either of them ends glibc's own adjustment of both.
     return bool(mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT)) and bool(mallopt(M_TRIM_THRESHOLD, KEPT_BYTES))

@@ -9,7 +9,7 @@ import altair as alt
 import pandas as pd
 
 from gendyn_lite.charts.figure import DASHES, PALETTE, SHAPES, captioned, show_switch
-from gendyn_lite.results.provenance import provenance_line
+from gendyn_lite.results.published import provenance_line
 
 Chart = alt.LayerChart | alt.FacetChart
 Looks = tuple[alt.Color, alt.StrokeDash, alt.Shape]

@@ -1,4 +1,4 @@
-"""Batches made on the device from 8-bit images: gathered, cropped, flipped and standardized there, and seeded."""
+"""Batches made on the device from 8-bit images, which are selected, cropped, flipped and standardized there."""
 
 from __future__ import annotations
 
@@ -25,34 +25,36 @@ from gendyn_lite.threads import threads
 
 Device = str | torch.device
 SPLITS = ("train", "train_eval", "test")
-# Examples of a batch that is only evaluated, or as many as have so many values: a GPU is filled by no fewer.
+# Size of a batch for evaluation: at least so many examples, and on a GPU enough to have so many input values, because
+# smaller batches would not use all of it.
 EVALUATION_BATCH, EVALUATION_VALUES = 1024, {"cpu": 0, "cuda": 1 << 24}
-# Bytes of inputs that are made ready at once: several batches, so that fixed costs are shared, within a CPU's cache.
+# Bytes of inputs that are prepared at once: several batches, to share fixed costs, but few enough for a CPU's cache.
 CHUNK_BYTES = {"cpu": 1 << 20, "cuda": 1 << 23}
-AHEAD = 3  # batches of a set that is not on the device that are read before they are asked for
-SHARE = 0.5  # of the free memory of a GPU that one set may take
+AHEAD = 3  # number of batches that are read in advance, if the set is not on the device
+SHARE = 0.5  # largest fraction of a GPU's free memory that one set may take
 
-_copies = WeakTensorKeyDictionary()  # a set → its copies by device and version, as long as somebody uses them
+_copies = WeakTensorKeyDictionary()  # set → its copies by (device, version), which live only while they are used
 
 
 def batcher(
     data: ImageData, config: RunConfig, *, split: str = "train", device: Device = "cpu", batch_size: int | None = None
 ) -> Batcher:
-    """The batches of one split, as the configuration wants them.
+    """Make the batches of one split as the configuration says.
 
     Args:
-        data: What `load` gave; its labels and inputs are taken as they are (corrupted, randomized).
+        data: The data; labels and inputs are used as they are (already corrupted or randomized).
         config: Its seed, batch_size, center_crop, random_crop, flip and standardize are used.
         split: ``"train"`` (shuffled and augmented), ``"train_eval"`` (the training set in order, without
-            augmentation) or ``"test"`` (likewise).
+            augmentation) or ``"test"`` (in order, without augmentation).
         device: Where the batches are made.
-        batch_size: Examples a batch; by default the configuration's to train, else at least 1,024 (more on a GPU).
+        batch_size: Examples per batch; by default the configuration's for training, else at least 1,024 (more on a
+            GPU).
 
     Returns:
         A `Batcher`.
 
     Raises:
-        UserError: An option does not fit the data, or the data's inputs are not the configuration's.
+        UserError: An option does not fit the data, or the data's inputs are not those that the configuration names.
 
     >>> from gendyn_lite.data import load
     >>> batches = batcher(load("digits"), RunConfig(experiment="demo", center_crop=6), split="test")
@@ -74,21 +76,21 @@ def batcher(
 
 
 class Batcher:
-    """Batches of one split; make it with `batcher`.
+    """The batches of one split; made by `batcher`.
 
     Attributes:
-        num_examples: Examples an epoch.
+        num_examples: Number of examples per epoch.
         in_shape: Shape of one input after the centre crop.
     """
 
     def __init__(self, data: ImageData, config: RunConfig, split: str, device: torch.device, batch_size: int) -> None:
-        """Put the split on the device and check the options against its shape."""
+        """Move the split to the device and check that the options fit its shape."""
         part = data.test if split == "test" else data.train
         if not len(part.y):
             raise UserError(f"{data.name} has no {'test' if split == 'test' else 'training'} examples")
-        check_labels(part.y)  # numbers of images may stand in their place: `train.fit` checks the classes
+        check_labels(part.y)  # not against num_classes: callers may put image numbers here, and `train.fit` checks
         self.num_examples = len(part.y)
-        self._device = torch.empty(0, device=device).device  # "cuda" and "cuda:0" are one
+        self._device = torch.empty(0, device=device).device  # turns "cuda" into "cuda:0"
         self._x, self._y = part.x, part.y.to(self._device)
         self._resident = resident(part.x, self._device)
         self._config, self._training, self._batch_size = config, split == "train", batch_size
@@ -97,11 +99,11 @@ class Batcher:
         self.in_shape = _cropped_shape(data, config)
 
     def __len__(self) -> int:
-        """Batches an epoch; the last one may be smaller."""
+        """Number of batches per epoch; the last one may be smaller than the others."""
         return math.ceil(self.num_examples / self._batch_size)
 
     def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of an epoch, in an order that depends on the configuration's seed and the epoch only.
+        """Iterate over the batches of an epoch. Training batches depend only on the configuration's seed and the epoch.
 
         Args:
             epoch: Number of the epoch, at least 0.
@@ -122,24 +124,27 @@ class Batcher:
             sources = targets = chunks
         gathered = self._gather(sources)
         for chunk, target in zip(chunks, targets, strict=True):
-            with threads(1):  # small operations: waiting for a busy core costs more than it saves
+            with threads(1):  # for such small operations, waiting for a busy core costs more than it saves
                 x = self._finish(next(gathered), None if draw is None else draw[:, chunk])
             yield from zip(x.split(size), self._y[target].split(size), strict=True)
 
     def whole(self) -> tuple[Tensor, Tensor]:
-        """All inputs of the split, float32 [n, *in_shape], and their labels, int64 [n]; to train, those of epoch 0."""
+        """All inputs, float32 [n, *in_shape], and labels, int64 [n], of the split; of "train", those of epoch 0."""
         x, y = zip(*self.epoch(0), strict=True)
         return torch.cat(x), torch.cat(y)
 
     def _gather(self, picks: Sequence[Tensor | slice]) -> Iterator[Tensor]:
-        """The images of each pick, on the device."""
+        """The images with the given indices or slices, on the device."""
         if self._resident is not None:
             whole = self._resident
             return (whole[pick] if isinstance(pick, slice) else whole.index_select(0, pick) for pick in picks)
         return stream(self._x, picks, self._device)
 
     def _draw(self, epoch: int) -> tuple[Tensor, Tensor | None]:
-        """Order of an epoch's examples, int64 [n], and their vertical and horizontal shifts and flips, int64 [3, n]."""
+        """The order of an epoch's examples, int64 [n], and their augmentation, int64 [3, n], or None without any.
+
+        The rows of the latter are vertical shifts, horizontal shifts and flips.
+        """
         count, seed, shifts = self.num_examples, self._config.seed, 2 * self._config.random_crop + 1
         order = torch.from_numpy(draws.permutation(count, seed, draws.ORDER, epoch))
         if not (self._config.random_crop or self._config.flip):
@@ -149,7 +154,7 @@ class Batcher:
         return order, torch.from_numpy(np.stack(rows))
 
     def _finish(self, x: Tensor, draw: Tensor | None) -> Tensor:
-        """Crop, flip and standardize; `draw` is None where nothing is augmented."""
+        """Crop, flip and standardize images; `draw` (see `_draw`) is None without augmentation."""
         if not self._images:
             return x
         pad = self._config.random_crop if draw is not None else 0
@@ -158,7 +163,11 @@ class Batcher:
 
 
 def _cropped_shape(data: ImageData, config: RunConfig) -> tuple[int, ...]:
-    """Shape of one input after the centre crop, once every image option is known to fit."""
+    """The shape of one input after the centre crop.
+
+    Raises:
+        UserError: An image option does not fit the data.
+    """
     crop, shift = config.center_crop, config.random_crop
     if data.train.x.dtype != torch.uint8:
         for name, value in (("center_crop", crop), ("random_crop", shift), ("flip", config.flip)):
@@ -176,11 +185,11 @@ def _cropped_shape(data: ImageData, config: RunConfig) -> tuple[int, ...]:
 
 
 def resident(x: Tensor | FolderImages, device: torch.device) -> Tensor | None:
-    """The whole set on the device, or None if it does not fit. Two callers with the same set share one copy.
+    """The whole set on the device, or None if it does not fit there. Callers with the same set share one copy.
 
     Args:
-        x: Images.
-        device: Where they should be.
+        x: Inputs, [n, ...].
+        device: The device.
     """
     if not isinstance(x, Tensor) or x.device == device:
         return x if isinstance(x, Tensor) else None
@@ -192,20 +201,20 @@ def resident(x: Tensor | FolderImages, device: torch.device) -> Tensor | None:
 
 
 def _fits(x: Tensor, device: torch.device) -> bool:
-    """Whether a set takes at most half of the free memory of a GPU; other devices are taken to be large enough."""
+    """Whether a set takes at most half of a GPU's free memory; other devices are assumed to be large enough."""
     return device.type != "cuda" or x.numel() * x.element_size() <= SHARE * torch.cuda.mem_get_info(device)[0]
 
 
 def stream(x: Tensor | FolderImages, picks: Sequence[Tensor | slice], device: torch.device) -> Iterator[Tensor]:
-    """Batches of a set that is not on the device, gathered by a thread ahead of their use, through pinned memory.
+    """Iterate over batches of a set that is not on the device. A thread reads ahead, into pinned memory for a GPU.
 
     Args:
         x: Images on the CPU or in a folder.
-        picks: Indices (int64, on the CPU) or the slice of each batch.
+        picks: For each batch its indices (int64, on the CPU) or its slice.
         device: Where the batches go.
 
     Yields:
-        The images of each pick, uint8 [b, C, H, W], on the device.
+        The images of each batch, uint8 [b, C, H, W], on the device.
     """
 
     def gather(pick: Tensor | slice) -> Tensor:
@@ -224,17 +233,19 @@ def stream(x: Tensor | FolderImages, picks: Sequence[Tensor | slice], device: to
 
 
 def cut_windows(x: Tensor, side: tuple[int, ...], pad: int, draw: Tensor | None, *, flip: bool) -> Tensor:
-    """The centre window of each image, moved by at most `pad` pixels and perhaps mirrored; outside it is black.
+    """Cut a window from each image: the centre, shifted by at most `pad` pixels and perhaps mirrored.
+
+    Pixels outside of the image are black.
 
     Args:
         x: Images, [b, C, H, W].
         side: Height and width of the window.
-        pad: Largest move.
-        draw: Vertical and horizontal moves plus `pad`, and flips, int64 [3, b]; None for neither.
-        flip: Whether images are mirrored where the flip is 1.
+        pad: Largest shift in pixels.
+        draw: Vertical shift + `pad`, horizontal shift + `pad`, and flip (0 or 1), int64 [3, b]; None for neither.
+        flip: Whether images whose flip is 1 are mirrored.
 
     Returns:
-        [b, C, *side].
+        The windows, [b, C, *side].
     """
     height, width = side
     top, left = (x.shape[2] - height) // 2, (x.shape[3] - width) // 2

@@ -1,4 +1,4 @@
-"""Decode images on all cores, at once or (a set too large for memory) as they are read; errors name the image."""
+"""Decode images in worker processes on all cores: a whole set at once, or one too large for memory batch by batch."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from gendyn_lite.decode import ColourMetError, Item, Options, pixels
 from gendyn_lite.errors import UserError
 
 Worker = subprocess.Popen[bytes]
-CHUNK_BYTES = 1 << 20  # pixels of one answer
-SERVE = "import sys; sys.path[:] = {}; from gendyn_lite.decode import serve; serve()"  # the program of a worker
+CHUNK_BYTES = 1 << 20  # bytes of pixels that a worker returns at once
+SERVE = "import sys; sys.path[:] = {}; from gendyn_lite.decode import serve; serve()"  # the program that workers run
 
 
 def cores() -> int:
@@ -30,14 +30,14 @@ def cores() -> int:
 
 
 class Pool:
-    """Worker processes that decode; each is started when it is first needed, and all end with the pool.
+    """Worker processes that decode images. Each is started when first needed; all end with the pool.
 
     Args:
-        workers: Number of processes; 0 to decode in this one.
+        workers: Number of processes (default: one per core); 0 to decode in the calling process.
     """
 
     def __init__(self, workers: int | None = None) -> None:
-        """Prepare, and start nothing yet."""
+        """Prepare the pool without starting a process."""
         self.workers = cores() if workers is None else workers
         self._free: SimpleQueue[Worker | None] = SimpleQueue()
         self._started: list[Worker] = []
@@ -46,17 +46,17 @@ class Pool:
         weakref.finalize(self, _stop, self._started)
 
     def decode(self, items: Sequence[Item], options: Options, out: Tensor, *, label: str | None = None) -> None:
-        """Decode images with all workers at once. Several threads may call this.
+        """Decode images with all workers at once. Several threads may call this at the same time.
 
         Args:
-            items: Where they are.
-            options: What to make of each.
-            out: Filled with the images, uint8 [n, C, H, W], on the CPU.
-            label: What a progress bar says; None for no bar.
+            items: The images.
+            options: How to decode them.
+            out: Filled with the decoded images, uint8 [n, C, H, W], on the CPU.
+            label: Text of a progress bar; None for no bar.
 
         Raises:
             UserError: An image cannot be read or has another size; it is named.
-            ColourMetError: One channel is wanted and an image has colours.
+            ColourMetError: `options` asks for one channel, but an image has colours.
         """
         channels, (height, width), *_ = options
         share = -(-len(items) // (4 * max(1, self.workers)))
@@ -81,7 +81,7 @@ class Pool:
                 raise
 
     def _pixels(self, items: Sequence[Item], options: Options) -> bytes:
-        """What `gendyn_lite.decode.pixels` gives, from a worker if there are any."""
+        """The result of `gendyn_lite.decode.pixels`, computed by a worker if there are any."""
         if not self.workers:
             return pixels(items, options)
         worker = self._free.get()
@@ -90,12 +90,12 @@ class Pool:
             assert worker.stdin is not None and worker.stdout is not None  # both are pipes
             worker.stdin.write(json.dumps([items, options]).encode() + b"\n")
             worker.stdin.flush()
-            answer = json.loads(worker.stdout.readline())  # nothing, which is no JSON, if it has ended
+            answer = json.loads(worker.stdout.readline())  # empty, hence invalid JSON, if the worker has died
             found = worker.stdout.read(answer.get("bytes", 0))
             if len(found) < answer.get("bytes", 0):
                 raise EOFError
         except (EOFError, OSError, ValueError):
-            worker = None  # the next request starts another
+            worker = None  # the next request starts a new one
             names = f"{items[0].name} … {items[-1].name}"
             raise UserError(f"a worker process ended while it decoded {names}: out of memory?") from None
         finally:
@@ -105,25 +105,27 @@ class Pool:
         return found
 
     def _start(self) -> Worker:
+        """Start a worker process."""
         command = [sys.executable, "-c", SERVE.format(sys.path)]
         self._started.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
         return self._started[-1]
 
 
 def _stop(workers: Iterable[Worker]) -> None:
+    """End worker processes."""
     for worker in workers:
         worker.kill()
         worker.communicate()
 
 
 class FolderImages:
-    """Images in files, which read like a tensor uint8 [n, C, H, W]: with a shape, a length, and indexing that decodes.
+    """Images in files, to be used like a tensor uint8 [n, C, H, W]: indexing decodes the selected images.
 
     Args:
-        folder: Where the files are.
-        names: Their paths below it.
-        options: What to make of each.
-        pool: Worker processes; one's own by default.
+        folder: Folder of the files.
+        names: Their paths relative to it, strings [n].
+        options: How to decode them.
+        pool: Worker processes; by default a new pool.
 
     Attributes:
         shape: (n, C, H, W).
@@ -135,7 +137,7 @@ class FolderImages:
     ndim = 4
 
     def __init__(self, folder: str, names: np.ndarray, options: Options, *, pool: Pool | None = None) -> None:
-        """Keep the names; nothing is read."""
+        """Remember the names without reading a file."""
         self._folder, self._names, self._options = folder, names, options
         self._pool = pool or Pool()
         self.shape = torch.Size((len(names), options.channels, *options.side))
@@ -145,7 +147,7 @@ class FolderImages:
         return len(self._names)
 
     def __getitem__(self, pick: int | slice | Sequence[int] | Tensor) -> Tensor:
-        """Decode some images, uint8 [b, C, H, W] (or [C, H, W] for one index).
+        """Decode some images: uint8 [b, C, H, W], or [C, H, W] for a single index.
 
         Raises:
             UserError: An image is missing or cannot be read; it is named.
@@ -159,5 +161,5 @@ class FolderImages:
         return out
 
     def select(self, chosen: Tensor) -> FolderImages:
-        """A part of the set, still in its folder; the workers are shared."""
+        """A subset with the given indices, int64 [k], which shares the worker processes; nothing is decoded."""
         return FolderImages(self._folder, self._names[chosen.numpy()], self._options, pool=self._pool)

@@ -1,8 +1,8 @@
-"""Seeded draws and what is made of them, the same on every machine: subsets, corrupted labels, randomized inputs.
+"""Random draws that are the same on every machine: subsets, corrupted labels, randomized inputs.
 
-Everything is derived from the raw 64-bit output of a counter-based generator, which NumPy guarantees to keep, and not
-from a library's `randperm` or `normal`, whose algorithms have changed between versions. The key names what is drawn,
-so no two draws share a stream and no generator state has to be stored to resume a run.
+All of them are derived from the raw 64-bit output of a counter-based generator, which NumPy guarantees not to change,
+instead of a library's ``randperm`` or ``normal``, whose algorithms have changed between versions. The generator's key
+says what is drawn, so that different draws are independent, and no state has to be saved to resume a run.
 """
 
 from __future__ import annotations
@@ -20,21 +20,22 @@ from gendyn_lite.config import INPUTS, check_range, check_type
 from gendyn_lite.data.types import ImageData, Split, channel_statistics, check_labels
 from gendyn_lite.errors import UserError, unknown_name
 
-# The second part of a key: what is drawn.
+# What is drawn; the second part of a key.
 SUBSET, LABELS, INPUT_NOISE, ORDER, AUGMENT = range(1, 6)
 KINDS = INPUTS[1:]
 SPLITS = ("train", "test")
 PerChannel = Sequence[float] | None
-CHUNK = 1024  # images whose draws are held at once
+CHUNK = 1024  # number of images that are randomized at once
 
 
 def source(*key: int) -> np.random.Philox:
-    """The generator of a key such as ``(seed, ORDER, epoch)``; call its ``random_raw``."""
-    return np.random.Philox(np.random.SeedSequence((len(key), *key)))  # its length, as zeros at the end do not count
+    """The generator for a key such as ``(seed, ORDER, epoch)``; call its ``random_raw``."""
+    # SeedSequence ignores trailing zeros: with its length in front, keys that differ only in these differ too.
+    return np.random.Philox(np.random.SeedSequence((len(key), *key)))
 
 
 def uniform(count: int, *key: int) -> NDArray[np.float64]:
-    """Uniform numbers in [0, 1), multiples of 2⁻⁵³.
+    """Uniform random numbers in [0, 1), multiples of 2⁻⁵³: float64 [count].
 
     >>> uniform(3, 0, LABELS).round(3).tolist()
     [0.72, 0.535, 0.838]
@@ -43,19 +44,19 @@ def uniform(count: int, *key: int) -> NDArray[np.float64]:
 
 
 def integers(count: int, bound: int, *key: int) -> NDArray[np.int64]:
-    """Uniform whole numbers in [0, bound)."""
+    """Uniform random integers in [0, bound): int64 [count]."""
     return (uniform(count, *key) * bound).astype(np.int64)
 
 
 def permutation(count: int, *key: int) -> NDArray[np.int64]:
-    """A uniform permutation of 0 … count−1."""
+    """A uniform random permutation of 0 … count−1: int64 [count]."""
     return np.argsort(source(*key).random_raw(count), kind="stable")
 
 
 def balanced_order(y: Tensor, *, seed: int) -> Tensor:
-    """An order of the examples in which every prefix is as class-balanced as it can be.
+    """A random order of the examples in which every prefix is as class-balanced as possible.
 
-    Each class is shuffled, then the classes take turns; a class that has run out is skipped.
+    Each class is shuffled; then the classes take turns, and a class that is used up is skipped.
 
     Args:
         y: Labels, int64 [n].
@@ -78,16 +79,16 @@ def balanced_order(y: Tensor, *, seed: int) -> Tensor:
     by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
     counts = np.bincount(labels)
     turn[by_class] = np.concatenate([np.arange(count) for count in counts])
-    # Within a turn the shuffled order decides, so that no class is preferred.
+    # The shuffled order is kept within a turn, so that no class always comes first.
     return torch.from_numpy(shuffled[np.argsort(turn[shuffled], kind="stable")])
 
 
 def corrupt_labels(y: Tensor, fraction: float, *, num_classes: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Redraw each label with probability `fraction` uniformly from all classes.
+    """Redraw each label, with probability `fraction`, uniformly from all classes.
 
-    Example i has one uniform number u_i and one replacement label, which depend on the seed and on i only. Its label is
-    replaced where u_i < fraction. So the labels redrawn at a smaller fraction are redrawn, to the same labels, at a
-    larger one. A replacement may equal the true label: at fraction 1 about 1/num_classes of the labels stay true.
+    Example i has a uniform random number u_i and a replacement label, which depend only on the seed and on i. Its label
+    is replaced if u_i < fraction. So the labels that are redrawn at a smaller fraction are redrawn to the same labels
+    at a larger one. A replacement may equal the true label: at fraction 1, about 1/num_classes of the labels stay true.
 
     Args:
         y: True training labels, int64 [n]. Test labels are never corrupted.
@@ -99,7 +100,7 @@ def corrupt_labels(y: Tensor, fraction: float, *, num_classes: int, seed: int) -
         The labels, int64 [n], and which of them were redrawn, bool [n], on the device of `y`. `y` is left as it was.
 
     Raises:
-        UserError: An argument has the wrong type or is out of range, or a label is no class.
+        UserError: An argument has the wrong type or is out of range, or a label is not a class.
 
     Source: Zhang et al. (2017), Sec. 2.1 ("partially corrupted labels").
 
@@ -122,27 +123,27 @@ def corrupt_labels(y: Tensor, fraction: float, *, num_classes: int, seed: int) -
 def randomize_inputs(
     x: Tensor, kind: str, *, seed: int, mean: PerChannel = None, std: PerChannel = None, split: str = "train"
 ) -> Tensor:
-    """Replace images by images without their structure.
+    """Replace images by images without structure.
 
-    A pixel is a place with all its channels; pixels move whole.
+    A pixel is moved with all its channels.
 
     Args:
         x: Images, uint8 [n, C, H, W].
         kind: ``"shuffled_pixels"`` (one permutation of the pixels for every image, the same for training and test
             images), ``"random_pixels"`` (a fresh permutation for each image) or ``"gaussian"`` (noise with the data
             set's mean and standard deviation per channel, rounded and clipped to 0 … 255).
-        seed: Seed of the draws, at least 0. Image i depends on the seed, the split and i only.
-        mean: Mean per channel in [0, 1], for ``"gaussian"``; that of `x` by default. Give the training set's for the
-            test images.
+        seed: Seed of the draws, at least 0. Image i depends only on the seed, the split and i.
+        mean: Mean per channel in [0, 1], for ``"gaussian"``; by default that of `x`. For test images, pass that of the
+            training set.
         std: Standard deviation per channel, likewise.
-        split: ``"train"`` or ``"test"``: their noise and fresh permutations are drawn apart, so that no test image is
-            a training image again.
+        split: ``"train"`` or ``"test"``. Noise and fresh permutations of the two are drawn independently, so that no
+            test image equals a training image.
 
     Returns:
         New images, uint8 [n, C, H, W], on the device of `x`.
 
     Raises:
-        UserError: `x` holds no images, or a name or number is not valid.
+        UserError: `x` does not hold images, or a name or number is not valid.
 
     Source: Zhang et al. (2017), Sec. 2.1. The normal distribution is drawn to a resolution of 2⁻¹⁶ in probability.
 
@@ -171,18 +172,18 @@ def randomize_inputs(
 
 
 def randomize(data: ImageData, kind: str, *, seed: int) -> ImageData:
-    """A data set with its training and test inputs randomized; labels stay.
+    """Randomize the training and test inputs of a data set; labels stay.
 
     Args:
-        data: Images with their true inputs.
-        kind: A kind of `randomize_inputs`, or ``"true"`` to leave them.
+        data: Images that have not been randomized.
+        kind: A kind of `randomize_inputs`, or ``"true"`` to leave them unchanged.
         seed: Seed of the draws.
 
     Returns:
-        The data with `inputs` set to `kind`. Noise follows the training set's `mean` and `std`.
+        The data with its `inputs` set to `kind`. Noise has the training set's `mean` and `std`.
 
     Raises:
-        UserError: As `randomize_inputs`, or the inputs have been randomized before.
+        UserError: As for `randomize_inputs`, or the inputs have been randomized before.
 
     >>> from gendyn_lite.data import load
     >>> randomize(load("digits"), "gaussian", seed=0).inputs
@@ -191,7 +192,7 @@ def randomize(data: ImageData, kind: str, *, seed: int) -> ImageData:
     if kind == data.inputs:
         return data
     if data.inputs != "true":
-        raise UserError(f"the inputs of {data.name} are {data.inputs!r} already; load it again to randomize otherwise")
+        raise UserError(f"the inputs of {data.name} are {data.inputs!r} already: load it again to randomize otherwise")
     if kind not in KINDS:
         raise unknown_name("kind of input randomization", kind, INPUTS)
     train, test = (
@@ -202,6 +203,7 @@ def randomize(data: ImageData, kind: str, *, seed: int) -> ImageData:
 
 
 def _in_chunks(x: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+    """Apply a function to images, `CHUNK` at a time."""
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
     for images, changed in zip(x.split(CHUNK), out.split(CHUNK), strict=True):
         changed.copy_(change(images))
@@ -209,7 +211,7 @@ def _in_chunks(x: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
 
 
 def _shuffle_each(images: Tensor, stream: np.random.Philox) -> Tensor:
-    """A fresh permutation of the pixels for each image, the same for its channels."""
+    """Shuffle the pixels of each image by a permutation of its own."""
     count, channels, height, width = images.shape
     keys = stream.random_raw(count * height * width).reshape(count, 1, height * width)
     order = torch.from_numpy(np.argsort(keys, axis=-1)).to(images.device)
@@ -217,7 +219,7 @@ def _shuffle_each(images: Tensor, stream: np.random.Philox) -> Tensor:
 
 
 def _noise(images: Tensor, levels: Tensor, stream: np.random.Philox) -> Tensor:
-    """Noise from four 16-bit draws of each 64-bit one, through the table of `_gaussian_levels`."""
+    """Noise in the shape of the images: each 64-bit draw gives four ranks in the table of `_gaussian_levels`."""
     count, channels = images.shape[:2]
     raw = stream.random_raw(-(-images[0].numel() // 4) * count).astype("<u8").view("<u2")
     ranks = torch.from_numpy(raw.astype(np.int64)).view(count, -1)[:, : images[0].numel()]
@@ -234,10 +236,10 @@ def _gaussian_levels(mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
 
 
 def _mean_std(x: Tensor, mean: PerChannel, std: PerChannel) -> tuple[Sequence[float], Sequence[float]]:
-    """The given mean and standard deviation per channel, or those of the images."""
+    """The given mean and standard deviation per channel, else those of the images."""
     own_mean, own_std = channel_statistics(x) if mean is None or std is None else ((), ())
     mean, std = (own_mean if mean is None else mean), (own_std if std is None else std)
     for name, values in (("mean", mean), ("std", std)):
         if len(values) != x.shape[1] or not all(0 <= value <= 1 for value in values):
-            raise UserError(f"{name} is {tuple(values)}, expected {x.shape[1]} numbers in [0, 1], one a channel")
+            raise UserError(f"{name} is {tuple(values)}, expected {x.shape[1]} numbers in [0, 1], one per channel")
     return mean, std

@@ -1,4 +1,4 @@
-"""The data sets that come with the library: handwritten digits, and points that are drawn."""
+"""The data sets that come with the library: handwritten digits, and point sets."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from sklearn.datasets import load_digits, make_moons
 
 from gendyn_lite.data.types import ImageData, Split
 
-TRAIN, TEST = 300, 100  # points of a point set
-NOISE = 0.08
+TRAIN, TEST = 300, 100  # numbers of points
+NOISE = 0.08  # standard deviation
 
 
 @cache
@@ -21,8 +21,8 @@ def digits() -> ImageData:
     """Handwritten digits: 1,442 training and 355 test images, uint8 [n, 1, 8, 8], 10 classes.
 
     The grey levels 0 … 16 of the original are scaled to 0 … 255 (times 255/16, rounded). The test set is every fifth
-    image of each class, in the original's order, so the split never changes. Read once: scikit-learn parses text, and
-    a chapter loads them a hundred times.
+    image of each class, in the original's order, so the split never changes. The result is cached, because scikit-learn
+    parses a text file and a chapter loads the digits a hundred times.
 
     Source: Alpaydin and Kaynak (1998), Optical Recognition of Handwritten Digits, UCI; scikit-learn's copy of its test
         part (1,797 images).
@@ -37,9 +37,9 @@ def digits() -> ImageData:
 
 
 def points(name: str, count: int, *, seed: int) -> Split:
-    """Two classes of points in the plane or in space.
+    """Draw two classes of points in the plane or in space.
 
-    The coordinates are rounded to multiples of 2⁻¹⁶, since the last bits of sine and cosine differ between processors.
+    The coordinates are rounded to multiples of 2⁻¹⁶, because the last bits of sine and cosine depend on the processor.
 
     Args:
         name: One of `POINT_SETS`.
@@ -62,6 +62,7 @@ def points(name: str, count: int, *, seed: int) -> Split:
 
 
 def _direction(angle: np.ndarray) -> np.ndarray:
+    """Unit vectors [n, 2] at the given angles [n]."""
     return np.stack([np.cos(angle), np.sin(angle)], 1)
 
 
@@ -73,14 +74,17 @@ def _rings(y: np.ndarray, draw: np.random.Generator) -> np.ndarray:
 
 
 def _spirals(y: np.ndarray, draw: np.random.Generator) -> np.ndarray:
-    """Two arms of one and a quarter turns that wind around each other, with noise."""
-    share = np.sqrt(draw.uniform(0.02, 1, len(y)))  # evenly along the arm
+    """Two interleaved spiral arms of one and a quarter turns, with noise."""
+    share = np.sqrt(draw.uniform(0.02, 1, len(y)))  # the square root spreads points evenly along the arm
     exact = 1.2 * share[:, None] * _direction(2.5 * math.pi * share + math.pi * y)
     return exact + draw.normal(0, NOISE / 3, exact.shape)
 
 
 def _nested_rings(y: np.ndarray, draw: np.random.Generator) -> np.ndarray:
-    """Four disks (class 0), each inside a ring of its own (class 1): after set D-I of Naitzat et al. (2020)."""
+    """Four disks (class 0), each inside a ring of its own (class 1).
+
+    Source: Naitzat et al. (2020), after data set D-I.
+    """
     place = np.arange(len(y))
     centre = 0.7 * np.stack([1 - 2 * (place // 2 % 2), 1 - 2 * (place // 4 % 2)], 1)
     angle, share = draw.uniform(0, 2 * math.pi, len(y)), draw.uniform(0, 1, len(y))
@@ -89,7 +93,10 @@ def _nested_rings(y: np.ndarray, draw: np.random.Generator) -> np.ndarray:
 
 
 def _linked_rings(y: np.ndarray, draw: np.random.Generator) -> np.ndarray:
-    """Two tori in space, linked like a chain, one a class: after set D-II of Naitzat et al. (2020)."""
+    """Two tori in space, one per class, linked like a chain.
+
+    Source: Naitzat et al. (2020), after data set D-II.
+    """
     around, across = draw.uniform(0, 2 * math.pi, (2, len(y)))
     tube = 0.2 * np.sqrt(draw.uniform(0, 1, len(y)))
     distance, height = 0.75 + tube * np.cos(across), tube * np.sin(across)
@@ -98,7 +105,7 @@ def _linked_rings(y: np.ndarray, draw: np.random.Generator) -> np.ndarray:
     return np.where(y[:, None] == 0, flat, upright)
 
 
-# name → what makes coordinates of labels and a generator (scikit-learn makes the moons), description, class names
+# name → function of labels and generator that draws coordinates (None: scikit-learn's moons), description, class names
 POINT_SETS: dict[str, tuple[Callable[..., np.ndarray] | None, str, tuple[str, str]]] = {
     "two_moons": (None, "two moons (points in the plane)", ("upper", "lower")),
     "rings": (_rings, "rings (points in the plane)", ("inner", "outer")),

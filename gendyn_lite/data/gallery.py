@@ -1,4 +1,4 @@
-"""Pictures and counts of a data set as tidy tables, for charts and for looking at it as files."""
+"""Look at a data set: sample images and class counts as tidy tables for charts, and images saved as files."""
 
 from __future__ import annotations
 
@@ -20,21 +20,22 @@ from gendyn_lite.errors import UserError, disk_errors, named_path
 from gendyn_lite.results.files import recover, renewed
 
 COLUMNS = ("kind", "class", "example", "picture", "row", "column", "image", "count")
-MOST_CLASSES = 20  # whose pictures fit on a page
+MOST_CLASSES = 20  # number of classes whose pictures fit on a page
 
 
 def samples(data: ImageData, *, per_class: int = 6, seed: int = 0, kinds: tuple[str, ...] = INPUTS) -> pd.DataFrame:
-    """A few training images of each class, as they are and with randomized inputs.
+    """Choose a few training images of each class, and show them with true and with randomized inputs.
 
     Args:
-        data: Images with their true inputs; of more than 20 classes the first 20 are taken.
-        per_class: Images of each class, or as many as it has.
+        data: Images that have not been randomized; of more than 20 classes, the first 20 are used.
+        per_class: Largest number of images per class.
         seed: Seed of the choice and of the randomization.
-        kinds: Kinds of inputs, of `gendyn_lite.data.randomize` and ``"true"``.
+        kinds: Kinds of inputs: ``"true"`` and those of `gendyn_lite.data.randomize`.
 
     Returns:
-        A row per image and kind: kind, class, example (its place in the training set), picture (its place in this
-        table), row (class), column, image (PNG as data URI), count (training images of its class).
+        One row per image and kind: ``kind``, ``class``, ``example`` (index in the training set), ``picture`` (number
+        among the chosen images), ``row`` (label), ``column``, ``image`` (a PNG as data URI) and ``count`` (number of
+        training images of the class).
 
     Raises:
         UserError: The data holds points, not images.
@@ -44,7 +45,7 @@ def samples(data: ImageData, *, per_class: int = 6, seed: int = 0, kinds: tuple[
     2
     """
     if data.train.x.dtype != torch.uint8:
-        raise UserError(f"{data.name} holds points, not images: there are no pictures of it")
+        raise UserError(f"{data.name} holds points, not images: choose a data set of images")
     data.check_labels()
     labels, order = data.train.y.numpy(), balanced_order(data.train.y, seed=seed).numpy()
     table = pd.DataFrame({"example": order, "row": labels[order]})
@@ -63,7 +64,7 @@ def samples(data: ImageData, *, per_class: int = 6, seed: int = 0, kinds: tuple[
 
 
 def class_counts(data: ImageData) -> pd.DataFrame:
-    """How many examples each class has: a row per class and split, with columns class, split and images.
+    """Count the examples of each class: one row per class and split, with columns class, split and images.
 
     >>> from gendyn_lite.data import load
     >>> class_counts(load("two_moons")).values.tolist()
@@ -77,11 +78,11 @@ def class_counts(data: ImageData) -> pd.DataFrame:
 
 
 def save_images(data: ImageData, folder: str | os.PathLike[str]) -> Path:
-    """Write a data set as files, train/CLASS/*.png and test/CLASS/*.png: what ``folder:PATH`` loads again.
+    """Save a data set as train/CLASS/*.png and test/CLASS/*.png, which ``folder:PATH`` loads again.
 
     Args:
         data: Images.
-        folder: Where to; must not exist yet.
+        folder: Folder to create; it must not exist yet.
 
     Returns:
         The folder.
@@ -103,14 +104,14 @@ def save_images(data: ImageData, folder: str | os.PathLike[str]) -> Path:
     if odd := [name for name in data.class_names if name in ("", ".", "..") or set(name) & set("/\\\0")]:
         raise UserError(f"class {odd[0]!r} cannot name a folder")
     data.check_labels()
-    recover(folder)  # from a process that was killed
+    recover(folder)  # clean up after a process that was killed here
     with disk_errors(folder), renewed(folder) as new:
         for split, part in (("train", data.train), ("test", data.test)):
             for name in data.class_names:
                 (new / split / name).mkdir(parents=True)
             for i, (image, label) in enumerate(zip(part.x, part.y.tolist(), strict=True)):
                 (new / split / data.class_names[label] / f"{i:07}.png").write_bytes(png(image))
-        _check_new(folder)  # still
+        _check_new(folder)  # nobody has created it meanwhile
     return folder
 
 
@@ -120,7 +121,7 @@ def _check_new(folder: Path) -> None:
 
 
 def png(image: Tensor) -> bytes:
-    """An image, uint8 [1 or 3, H, W], as the bytes of a PNG file."""
+    """The bytes of a PNG file of an image, uint8 [1 or 3, H, W]."""
     pixels = image.permute(1, 2, 0).squeeze(-1).contiguous().numpy()
     out = io.BytesIO()
     Image.fromarray(pixels).save(out, "PNG", optimize=True)
@@ -128,7 +129,7 @@ def png(image: Tensor) -> bytes:
 
 
 def data_uri(image: Tensor) -> str:
-    """An image, uint8 [1 or 3, H, W], as a PNG in a data URI.
+    """A data URI of an image, uint8 [1 or 3, H, W], as PNG.
 
     >>> data_uri(torch.zeros(1, 2, 2, dtype=torch.uint8))[:22]
     'data:image/png;base64,'

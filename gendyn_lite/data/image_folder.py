@@ -1,4 +1,7 @@
-"""Images in folders, train/CLASS/* and test/CLASS/*: one's own, and ImageNet's, which stay there and are indexed."""
+"""Images in folders train/CLASS/* and test/CLASS/*: how they are found, sorted into classes, and decoded.
+
+The user's own images are decoded at once. ImageNet's stay in their folder, of which an index is kept.
+"""
 
 from __future__ import annotations
 
@@ -25,26 +28,26 @@ from gendyn_lite.errors import UserError, disk_errors
 
 Locate = Callable[[str], Item]
 NewArray = Callable[[str, tuple[int, ...]], Tensor]
-# What Pillow opens beside images: containers of science and film, and formats that other programs have to draw.
+# Formats of Pillow that are not taken for images: scientific containers, films, and drawings that need other programs.
 NO_IMAGES = ("BUFR", "EPS", "FITS", "GRIB", "HDF5", "MPEG", "WMF")
-FEW = 500  # images up to which starting worker processes does not pay
-TEST_NAMES = ("test", "val")  # val is taken where there is no test
-# Names that others give to the two folders.
+FEW = 500  # number of images up to which starting worker processes is not worthwhile
+TEST_NAMES = ("test", "val")  # val is used if there is no test
+# Other common names of the two folders, for advice in error messages.
 ALIKE: dict[str, str] = dict.fromkeys(("test", "testing", "val", "valid", "validation", "eval", "dev"), "test")
 ALIKE |= dict.fromkeys(("train", "training"), "train")
-TYPED_IN = "GENDYN_TYPED_IN"  # names the folder where a command was typed, for the kernel of a chapter
+TYPED_IN = "GENDYN_TYPED_IN"  # environment variable for kernels of chapters: the folder that a command was typed in
 INDEX_FILES = tuple(f"{split}{kind}" for split in prepared.SPLITS for kind in (".txt", "_labels.npy"))
 EXPECTED = "expected train/CLASS/* and test/CLASS/* with images"
 
 
 @dataclass(frozen=True)
 class Listing:
-    """The images of a tree, sorted by class and name.
+    """The images of a folder or archive, sorted by class and name.
 
     Attributes:
-        class_names: Sorted; the label is the place in this tuple.
-        files: Paths of the images, by split (``"train"``, ``"test"``).
-        labels: int64 [n], by split.
+        class_names: Names of the classes, sorted; a label is an index of this tuple.
+        files: Relative paths of the images, by split (``"train"``, ``"test"``).
+        labels: Labels, int64 [n], by split.
     """
 
     class_names: tuple[str, ...]
@@ -53,21 +56,21 @@ class Listing:
 
 
 def describe(path: Path, *, size: int | None = None) -> str:
-    """What a result on these images is called."""
+    """The description of the user's own images that is shown beside results."""
     return f"own images ({path.absolute().name})" + (f", {size}x{size}" if size else "")
 
 
 def key(path: Path) -> str:
-    """Name of the prepared form of a folder: its own name, and a hash of where it is.
+    """The name of the prepared form of a folder: its own name and a hash of its absolute path.
 
-    A name that is no folder (images that came from an archive) is the same wherever it is asked for.
+    If there is no such folder (images imported from an archive), the hash is of the path as it is given.
     """
     place = path.resolve() if path.is_dir() else path
     return f"folder-{place.name}-{hashlib.sha256(os.fsencode(place)).hexdigest()[:8]}"
 
 
 def stamp(path: Path) -> str:
-    """A hash of the names, sizes and times of all images, or of an archive: another one when they have changed."""
+    """A hash of the names, sizes and modification times of all images, or of an archive, to notice changes."""
     total = hashlib.sha256()
     for name in [""] if path.is_file() else sorted(filter(is_image, walk(path))):
         status = (path / name).stat()
@@ -76,15 +79,18 @@ def stamp(path: Path) -> str:
 
 
 def walk(path: Path) -> Iterator[str]:
-    """Every plain file below a folder, as a path relative to it with ``/``; links are followed, loops are not.
+    """Iterate over all regular files below a folder; links are followed, but not in loops.
+
+    Yields:
+        Paths relative to the folder, with ``/``.
 
     Raises:
-        UserError: It is no folder, or something named like an image is not a regular file.
+        UserError: It is not a folder, or something named like an image is not a regular file.
         Failed: It cannot be read.
     """
     if not path.is_dir():
         here = "" if path.is_absolute() else f" in {os.environ.get(TYPED_IN) or Path.cwd()}"
-        raise UserError(f"{path} is no folder{here}: {EXPECTED}")
+        raise UserError(f"{path} is not a folder{here}: {EXPECTED}")
     waiting: list[tuple[str, tuple[str, ...]]] = [("", ())]
     while waiting:
         inner, above = waiting.pop()
@@ -103,21 +109,23 @@ def walk(path: Path) -> Iterator[str]:
 
 
 def locator(path: Path) -> Locate:
-    """A function that says where a file below a folder is."""
+    """A function from the relative path of a file below a folder to its `Item`."""
     return lambda name: Item(f"{path}/{name}", name)
 
 
 def listing(names: Iterable[str], *, where: str) -> Listing:
-    """Sort the images of a tree into splits and classes.
+    """Sort the images of a folder or archive into splits and classes.
 
-    Other files are left out, which a warning tells but of hidden ones. Folders above one train/ only are stripped.
+    Files that are not images are skipped, with a warning unless they are hidden. The folders train/ and test/ may be
+    inside of other folders.
 
     Args:
-        names: Paths of all files, relative, with ``/``.
+        names: Relative paths of all files, with ``/``.
         where: The folder or archive, for messages.
 
     Raises:
-        UserError: There is no train/ or test/, an image is in no class, or the classes of both do not agree.
+        UserError: There is no train/ or test/, an image is not in a class folder, or train/ and test/ have different
+            classes, or only one.
 
     >>> tree = listing(["train/cat/1.png", "train/dog/1.png", "test/cat/2.png", "test/dog/2.png"], where="pets")
     >>> tree.class_names, tree.files["test"], tree.labels["test"].tolist()
@@ -146,9 +154,9 @@ def listing(names: Iterable[str], *, where: str) -> Listing:
             raise UserError(f"{where}: class {odd[0]!r}{more} is in {one}/ but has no images in {other}/")
     class_names = tuple(sorted(classes["train"]))
     if len(class_names) < 2:
-        raise UserError(f"{where} has one class only ({', '.join(class_names)}): expected at least two")
+        raise UserError(f"{where} has only one class ({', '.join(class_names)}): expected at least two")
     if left:
-        told = f"{where}: {len(left):,} files are left out, not named as images or outside of train/ and test/"
+        told = f"{where}: {len(left):,} files are left out, as they are not images or outside of train/ and test/"
         warnings.warn(f"{told}: {', '.join(left[:3])}{', …' if len(left) > 3 else ''}", stacklevel=2)
     index = {class_name: label for label, class_name in enumerate(class_names)}
     files, labels = {}, {}
@@ -159,7 +167,7 @@ def listing(names: Iterable[str], *, where: str) -> Listing:
 
 
 def _near(unplaced: Sequence[str], others: Sequence[str]) -> str:
-    """What to do with images that lie or are named otherwise than expected, in words; nothing where there are none."""
+    """Advice, for an error message, about images in other folders and files without a suffix; empty without any."""
     folders = list(dict.fromkeys(name.split("/")[0] for name in unplaced if "/" in name))
     if alike := [name for name in folders if name.lower() in ALIKE]:
         return f"; rename {alike[0]}/ to {ALIKE[alike[0].lower()]}/"
@@ -172,7 +180,7 @@ def _near(unplaced: Sequence[str], others: Sequence[str]) -> str:
 
 @cache
 def extensions() -> tuple[str, ...]:
-    """The suffixes of the images that Pillow opens, here, in small letters.
+    """The file name suffixes, in lower case, of the images that the installed Pillow can open.
 
     >>> {".jpg", ".jfif", ".png", ".webp", ".eps"} - set(extensions())
     {'.eps'}
@@ -182,16 +190,20 @@ def extensions() -> tuple[str, ...]:
 
 
 def is_image(name: str) -> bool:
-    """Whether a file is taken for an image: by its extension, and hidden files are not."""
+    """Whether a file counts as an image: it is not hidden and has one of the `extensions`."""
     return name.lower().endswith(extensions()) and not _hidden(name)
 
 
 def _hidden(name: str) -> bool:
+    """Whether a file is hidden, in a hidden folder, or macOS's metadata in an archive."""
     return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
 
 
 def _place(name: str, where: str) -> tuple[str, str]:
-    """Split and class of an image: the folder called train, test or val nearest to the top, and the one below it."""
+    """The split and class of an image: the topmost folder named train, test or val, and the one below it.
+
+    Both are empty if there is no such folder.
+    """
     parts = name.split("/")
     depth = next((i for i, part in enumerate(parts[:-1]) if part in ("train", *TEST_NAMES)), None)
     if depth is None:
@@ -202,23 +214,26 @@ def _place(name: str, where: str) -> tuple[str, str]:
         parts[depth + 1].encode()
     except UnicodeEncodeError:
         raise UserError(f"{where}: the folder name {parts[depth + 1]!r} is not valid UTF-8: rename it") from None
-    return parts[depth], unicodedata.normalize("NFC", parts[depth + 1])  # macOS decomposes accents, others do not
+    return parts[depth], unicodedata.normalize("NFC", parts[depth + 1])  # only macOS writes accents decomposed
 
 
 def decode_splits(
     source: Listing, locate: Locate, out: NewArray, *, size: int | None = None, side: Side | None = None
 ) -> dict[str, Tensor]:
-    """Decode both splits to one shape: grey if every image is grey, else colour.
+    """Decode both splits to images of one shape: grey if every image is grey, else colour.
 
     Args:
-        source: What to decode.
-        locate: Says where an image is.
-        out: Makes the array of a split, uint8 of the shape that it is given.
-        size: Side of the square to which every image is resized and cut.
+        source: The images.
+        locate: Function from the name of an image to its `Item`.
+        out: Function of a split and a shape that allocates the split's array, uint8.
+        size: If given, each image's shorter side is resized to `size` and the centre square is cut out.
         side: Height and width that the images must have; by default those of the first training image.
 
     Returns:
         Images, uint8 [n, C, H, W], by split.
+
+    Raises:
+        UserError: An image cannot be read or has another size.
     """
     items = {split: [locate(name) for name in names] for split, names in source.files.items()}
     first = decode(items["train"][0], resize=size, crop=size)
@@ -233,21 +248,25 @@ def decode_splits(
                 pool.decode(part, options, images[split], label=f"decoding {split}")
             return images
         except ColourMetError:
-            channels = 3  # the first image was grey, a later one is not: once more
+            channels = 3  # the first image was grey, but a later one is not: start over in colour
 
 
 def read_index(folder: Path, *, name: str) -> ImageData:
-    """The set that is registered in `folder`; its images are read when they are asked for.
+    """Load a registered set of images, which are decoded when they are indexed.
+
+    Args:
+        folder: Folder of the index.
+        name: Name of the set.
 
     Raises:
-        UserError: The registration was altered, or the images' folder is gone.
+        UserError: The index was altered, or the folder of the images does not exist.
     """
     record = prepared.read_record(folder, name)
     source = record["source"]
     prepared.check_once(folder, record)
     if not Path(source["folder"]).is_dir():
         raise UserError(
-            f"the images of {name} were in {source['folder']}, which is gone: `gendyn data {name} --from PATH`"
+            f"the images of {name} were in {source['folder']}, which is missing: run `gendyn data {name} --from PATH`"
         )
     options, pool = Options(3, tuple(record["shape"][1:]), source["resize"], source["crop"]), Pool()
     splits = {}
@@ -255,5 +274,5 @@ def read_index(folder: Path, *, name: str) -> ImageData:
         names = np.array((folder / f"{split}.txt").read_text(encoding="utf-8").splitlines())
         labels = np.load(folder / f"{split}_labels.npy", allow_pickle=False)
         images = FolderImages(source["folder"], names, options, pool=pool)
-        splits[split] = Split(cast(Tensor, images), torch.from_numpy(labels))  # it reads like one
+        splits[split] = Split(cast(Tensor, images), torch.from_numpy(labels))  # FolderImages can be used like a tensor
     return ImageData.from_record(name, record, **splits)

@@ -1,4 +1,4 @@
-"""Load a data set by its name: prepared, a folder of images, or embedded, which needs no download and no file."""
+"""Load a data set by its name: one that comes with the library, a prepared one, or a folder of images."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from gendyn_lite.errors import UserError, disk_errors, named_path, unknown_name
 
 PREPARED = ("mnist", "cifar10", "cifar100", "imagenet")
 FOLDER = "folder:"
-SIDE = re.compile(r"@([1-9]\d*)$")  # behind the path of a folder: to which side its images are resized
+SIDE = re.compile(r"@([1-9]\d*)$")  # at the end of a folder's path: the side that its images are resized to
 
 
 def load(
@@ -32,21 +32,21 @@ def load(
     """Load a data set.
 
     Args:
-        name: ``"digits"``, ``"two_moons"`` or another point set (embedded); ``"mnist"``, ``"cifar10"``,
-            ``"cifar100"`` or ``"imagenet"`` (prepared by ``gendyn data NAME``); or
-            ``"folder:PATH"`` with PATH/train/CLASS/* and PATH/test/CLASS/*; PATH is a folder, a .zip or a .tar.
-            ``"folder:PATH@64"`` resizes each image's shorter side to 64 pixels and cuts the centre square.
+        name: ``"digits"``, ``"two_moons"`` or another point set, which come with the library; ``"mnist"``,
+            ``"cifar10"``, ``"cifar100"`` or ``"imagenet"``, once prepared by ``gendyn data NAME``; or
+            ``"folder:PATH"`` with images PATH/train/CLASS/* and PATH/test/CLASS/*, where PATH is a folder, .zip or
+            .tar. ``"folder:PATH@64"`` resizes each image's shorter side to 64 pixels and cuts out the centre square.
         root: Folder of the prepared data; by default the environment variable GENDYN_DATA, else ``./datasets``.
-        train_size: Number of training examples; None for all. The subset is class-balanced, chosen by `seed`, and
-            nested: with one seed, a smaller subset is the beginning of a larger one. The test set stays whole.
+        train_size: Number of training examples; None for all. The subset is class-balanced and chosen by `seed`; with
+            the same seed, a smaller subset is the beginning of a larger one. The test set stays whole.
         seed: Seed of the subset.
 
     Returns:
         The data. `mean`, `std` and `fingerprint` are those of the whole set.
 
     Raises:
-        UserError: The name is unknown, the data is not prepared (the message says how), altered or too small.
-        Failed: The disk refuses to be read.
+        UserError: The name is unknown, or the data is not prepared (the message says how), was altered or is too small.
+        Failed: The disk cannot be read.
 
     >>> data = load("digits", train_size=100)
     >>> data.train.x.shape, data.train.y.bincount().tolist(), data.num_classes
@@ -65,7 +65,7 @@ def load(
 
 
 def load_for_run(config: RunConfig, *, root: str | os.PathLike[str] | None = None) -> tuple[ImageData, Tensor]:
-    """The data that a run trains on: subset, input randomization and label corruption as its configuration says.
+    """Load the data of a run, with the subset, input randomization and label corruption of its configuration.
 
     Args:
         config: Its dataset, train_size, test_size, inputs, label_corruption and seed are used.
@@ -75,7 +75,7 @@ def load_for_run(config: RunConfig, *, root: str | os.PathLike[str] | None = Non
         The data, and which training labels were redrawn, bool [n].
 
     Raises:
-        UserError: As `load`, `randomize` and `corrupt_labels`; or the test set is smaller than test_size.
+        UserError: As for `load`, `randomize` and `corrupt_labels`; or the test set is smaller than test_size.
 
     >>> data, redrawn = load_for_run(RunConfig(experiment="demo", label_corruption=1.0))
     >>> redrawn.all().item()
@@ -96,7 +96,7 @@ def names() -> tuple[str, ...]:
     """The names that `load` knows; ``folder:PATH`` stands for any folder.
 
     Returns:
-        ``"digits"`` and the point sets, the sets that ``gendyn data`` prepares, and ``"folder:PATH"``.
+        The sets that come with the library, those that ``gendyn data`` prepares, and ``"folder:PATH"``.
 
     >>> names()
     ('digits', 'two_moons', 'rings', 'spirals', 'nested_rings', 'linked_rings', 'mnist', ...)
@@ -105,7 +105,7 @@ def names() -> tuple[str, ...]:
 
 
 def embedded() -> tuple[str, ...]:
-    """The names of the sets that come with the library."""
+    """The names of the data sets that come with the library."""
     return ("digits", *POINT_SETS)
 
 
@@ -122,9 +122,11 @@ def data_root(root: str | os.PathLike[str] | None = None) -> Path:
 
 
 def folder_of(name: str) -> Path:
-    """The folder that ``folder:PATH`` names: where a command was typed, if it is there, else from the working folder.
+    """The folder that ``folder:PATH`` names.
 
-    The path stays as it was typed in the name, which is part of a run's key.
+    A relative path is looked up first in the folder where the command was typed (which a chapter's kernel knows from an
+    environment variable), then in the working folder. The name itself, which is part of a run's key, keeps the path as
+    it was typed.
 
     >>> folder_of("folder:own/pets").name
     'pets'
@@ -135,19 +137,19 @@ def folder_of(name: str) -> Path:
 
 
 def _side_of(name: str) -> int | None:
-    """The side that ``folder:PATH@SIDE`` names."""
+    """The side in ``folder:PATH@SIDE``; None without one."""
     found = SIDE.search(name)
     return int(found[1]) if found else None
 
 
 class FolderSizes(NamedTuple):
-    """What is in a folder or an archive of images.
+    """Sizes of a data set of images.
 
     Attributes:
         train: Number of training images.
         test: Number of test images.
         classes: Number of classes.
-        side: Shorter side of the first image in pixels; 0 where the images are of several sizes.
+        side: Shorter side of the images in pixels; 0 if they have several sizes.
     """
 
     train: int
@@ -157,7 +159,7 @@ class FolderSizes(NamedTuple):
 
 
 def folder_sizes(name: str, *, root: str | os.PathLike[str] | None = None) -> FolderSizes:
-    """How many images of how many classes a folder or an archive holds, and of which size; no pixel is decoded.
+    """Count the images and classes in a folder or an archive, and find the images' size, without decoding any.
 
     Args:
         name: ``"folder:PATH"``, or ``"folder:PATH@SIDE"``.
@@ -172,7 +174,7 @@ def folder_sizes(name: str, *, root: str | os.PathLike[str] | None = None) -> Fo
         counts = record["counts"]
         return FolderSizes(sum(counts["train"]), sum(counts["test"]), len(counts["train"]), min(record["shape"][1:]))
     with sources.opened(path) as source, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what is left out is told as the images are loaded
+        warnings.simplefilter("ignore")  # files that are left out are reported when the images are loaded
         tree = image_folder.listing(source.names, where=source.where)
         items = [source.locate(name) for split in prepared.SPLITS for name in tree.files[split]]
         first = image_size(items[0])
@@ -182,7 +184,7 @@ def folder_sizes(name: str, *, root: str | os.PathLike[str] | None = None) -> Fo
 
 
 def _subset(split: Split, size: int, *, seed: int, named: tuple[str, str]) -> Split:
-    """The first examples of a class-balanced order; `named`: what the size and the whole are called."""
+    """The first `size` examples of a class-balanced order; `named` are words for size and split in a message."""
     if size > len(split.y):
         raise UserError(f"{named[0]} is {size}, expected at most {len(split.y)}, the {named[1]}")
     chosen = balanced_order(split.y, seed=seed)[:size]
@@ -192,6 +194,7 @@ def _subset(split: Split, size: int, *, seed: int, named: tuple[str, str]) -> Sp
 
 
 def _load_whole(name: str, root: Path) -> ImageData:
+    """Load a whole data set."""
     if name == "digits":
         read = digits()
         train, test = (Split(part.x.clone(), part.y.clone()) for part in (read.train, read.test))

@@ -1,4 +1,4 @@
-"""Data sets of one's own: arrays, and whatever is indexed like a data set of torch, torchvision or Hugging Face."""
+"""Data sets made of the user's own arrays, or of a data set of torch, torchvision or Hugging Face."""
 
 from __future__ import annotations
 
@@ -20,23 +20,22 @@ IMAGE_KEYS, LABEL_KEYS = ("image", "img", "pixel_values", "x"), ("label", "label
 def from_arrays(
     x: Any, y: Any, *, test: tuple[Any, Any], name: str = "own", description: str = "", class_names: Sequence[str] = ()
 ) -> ImageData:
-    """A data set of one's own arrays; its fingerprint is that of their bytes.
+    """Make a data set of arrays. Its fingerprint is a hash of their content.
 
     Args:
-        x: Training inputs, an array or tensor: uint8 images [n, C, H, W] or [n, H, W], which are standardized as the
-            configuration says; or floats [n, ...], which are taken as they are.
+        x: Training inputs, an array or tensor: uint8 images [n, C, H, W] or [n, H, W], which are later standardized as
+            the configuration says; or floats [n, ...], which are used as they are.
         y: Training labels, whole numbers from 0, [n].
-        test: Test inputs and labels, likewise.
-        name: A name for it, as of data sets that are loaded.
-        description: What it truly is, to show beside a result (default: the name).
-        class_names: Names of the classes (default: the numbers up to the largest label).
+        test: Test inputs and labels, in the same form.
+        name: Name of the data set.
+        description: Description to show beside results (default: the name).
+        class_names: Names of the classes (default: the numbers from 0 to the largest label).
 
     Returns:
-        The data set, for `gendyn_lite.train.fit` and whatever takes one.
+        The data set, for instance for `gendyn_lite.train.fit`.
 
     Raises:
-        UserError: Inputs and labels of other lengths, shapes or kinds, inputs that are not finite, or labels that are
-            no classes.
+        UserError: Shapes, lengths or types do not fit, inputs are not finite, or a label is not a class.
 
     >>> images = np.zeros((4, 8, 8), dtype=np.uint8)
     >>> own = from_arrays(images, [0, 1, 1, 0], test=(images[:2], [0, 1]), description="black squares")
@@ -57,16 +56,17 @@ def from_arrays(
 
 
 def from_dataset(dataset: Any, *, test: Any, **options: Any) -> ImageData:
-    """A data set of what a `torch.utils.data.Dataset`, or anything that is indexed like one, holds.
+    """Make a data set of the examples of a `torch.utils.data.Dataset`, or of anything that is indexed like one.
 
     Args:
-        dataset: Training examples: pairs of an image (PIL, array or tensor) and a label, or dicts of them, as those of
-            Hugging Face are. Transforms of its own are applied once: leave augmentation to the configuration.
-        test: Test examples, likewise.
-        **options: Of `from_arrays`.
+        dataset: Training examples. Each is a pair of an image (PIL, array or tensor) and a label, or a dict with both,
+            as in Hugging Face's data sets. Its own transforms are applied once, so leave augmentation to the
+            configuration.
+        test: Test examples, in the same form.
+        **options: Further arguments of `from_arrays`.
 
     Raises:
-        UserError: An example is neither a pair nor such a dict, or as `from_arrays`.
+        UserError: An example is neither a pair nor such a dict; or as for `from_arrays`.
 
     >>> pairs = [(np.zeros((3, 8, 8), dtype=np.uint8), 1)] * 2
     >>> from_dataset(pairs, test=pairs).train.x.shape
@@ -77,22 +77,22 @@ def from_dataset(dataset: Any, *, test: Any, **options: Any) -> ImageData:
 
 
 def tensors(loader: DataLoader[Any]) -> tuple[Tensor, Tensor]:
-    """The inputs and labels of every batch of a loader, one after the other, in memory.
+    """Concatenate the inputs and labels of all batches of a loader.
 
     Args:
-        loader: Gives pairs of inputs [b, ...] and labels [b], in an order of its own that stays.
+        loader: Yields pairs of inputs [b, ...] and labels [b]; it must not shuffle.
 
     Returns:
         Inputs [n, ...] and labels [n].
 
     Raises:
-        UserError: It shuffles, or a batch is no pair.
+        UserError: The loader shuffles or is empty, or a batch is not a pair.
 
     >>> tensors(DataLoader(list(zip(torch.eye(3), torch.arange(3))), batch_size=2))[1]
     tensor([0, 1, 2])
     """
     if isinstance(loader.sampler, RandomSampler | SubsetRandomSampler | WeightedRandomSampler):
-        raise UserError("the loader shuffles, so that rows are of other examples at each call: make it shuffle=False")
+        raise UserError("the loader shuffles, so that rows would be other examples at each call: set shuffle=False")
     pairs = [_pair(batch, number) for number, batch in enumerate(loader)]
     if not pairs:
         raise UserError("the loader is empty, expected at least one batch")
@@ -101,12 +101,12 @@ def tensors(loader: DataLoader[Any]) -> tuple[Tensor, Tensor]:
 
 
 def _stacked(dataset: Any) -> tuple[Tensor, list[int]]:
-    """Inputs and labels of every example."""
+    """The inputs [n, ...] and labels [n] of all examples."""
     images, labels = [], []
     for number in range(len(dataset)):
         image, label = _pair(dataset[number], number)
         values = image if isinstance(image, Tensor) else torch.from_numpy(np.array(image))
-        if not isinstance(image, Tensor | np.ndarray) and values.ndim == 3:  # of PIL, channels last
+        if not isinstance(image, Tensor | np.ndarray) and values.ndim == 3:  # PIL images have their channels last
             values = values.permute(2, 0, 1)
         images.append(values)
         labels.append(int(label))
@@ -117,20 +117,30 @@ def _stacked(dataset: Any) -> tuple[Tensor, list[int]]:
 
 
 def _pair(example: Any, number: int) -> tuple[Any, Any]:
-    """The image and the label of an example."""
+    """The image and the label of example `number`."""
     if isinstance(example, Mapping):
         known = [[key for key in keys if key in example] for keys in (IMAGE_KEYS, LABEL_KEYS)]
         if all(known):
             return example[known[0][0]], example[known[1][0]]
         keys = ", ".join(map(str, example))
-        raise UserError(f"example {number} has the keys {keys}: expected one of {', '.join(IMAGE_KEYS)}, and a label")
+        expected = f"expected one of {', '.join(IMAGE_KEYS)} and one of {', '.join(LABEL_KEYS)}"
+        raise UserError(f"example {number} has the keys {keys}: {expected}")
     if not isinstance(example, tuple | list) or len(example) != 2:
         raise UserError(f"example {number} is a {type(example).__name__}, expected a pair of an image and a label")
     return example[0], example[1]
 
 
 def _own_split(part: str, x: Any, y: Any) -> Split:
-    """Inputs and labels in the form that batches are made of."""
+    """Convert inputs and labels to the types that batches are made of.
+
+    Args:
+        part: Prefix of error messages.
+        x: Inputs.
+        y: Labels.
+
+    Raises:
+        UserError: They are not images or floats with one whole number each.
+    """
     inputs, labels = _tensor(f"{part}x", x), _tensor(f"{part}y", y)
     if inputs.dtype == torch.uint8 and inputs.ndim == 3:
         inputs = inputs[:, None]
@@ -148,16 +158,16 @@ def _own_split(part: str, x: Any, y: Any) -> Split:
         kind = f"{str(labels.dtype).removeprefix('torch.')} {list(labels.shape)}"
         raise UserError(f"{part}labels are {kind} for {len(inputs)} inputs, expected a whole number for each of them")
     if not len(labels):
-        raise UserError(f"{part}there is no example, expected at least one")
+        raise UserError(f"{part}there are no examples, expected at least one")
     return Split(inputs.contiguous(), labels.to(torch.int64))
 
 
 def _tensor(name: str, value: Any) -> Tensor:
-    """A tensor as it is, anything else by way of an array."""
+    """Convert anything that numpy can make an array of to a tensor."""
     if isinstance(value, Tensor):
         return value
     try:
         array = np.ascontiguousarray(value)
         return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
     except (TypeError, ValueError) as error:
-        raise UserError(f"{name} is no array of numbers ({error}): expected one, or a tensor") from None
+        raise UserError(f"{name} is not an array of numbers ({error}): expected one, or a tensor") from None

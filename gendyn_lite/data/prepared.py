@@ -1,10 +1,11 @@
-"""The prepared form of a data set: one memory-mapped array a split, its labels, and a small JSON that describes them.
+"""The prepared form of a data set: a memory-mapped array per split, its labels, and a record that describes them.
 
 ``ROOT/NAME/`` holds ``train.npy`` and ``test.npy`` (uint8 [n, C, H, W]), ``train_labels.npy`` and ``test_labels.npy``
-(int64 [n]) and ``data.json``. The arrays are mapped copy-on-write: they load at once, and processes share their memory.
+(int64 [n]) and the record ``data.json``. The arrays are mapped copy-on-write, so that they load instantly and processes
+share their memory.
 
-Every byte is read and compared with the record at a process's first load (a second for 1 GB), and again once a file has
-changed (its size, times or inode). The record holds a seal over itself.
+When a process first loads a set, all its files are hashed and compared with the record (about a second per GB); they
+are hashed again only if the size, times or inode of a file have changed. The record is sealed by a hash of itself.
 """
 
 from __future__ import annotations
@@ -26,30 +27,30 @@ FORMAT = 1
 RECORD = "data.json"
 SPLITS = ("train", "test")
 FILES = tuple(f"{split}{kind}.npy" for split in SPLITS for kind in ("", "_labels"))
-_passed: dict[Path, list[list[int]]] = {}  # folder → the state of its files that this process knows to be right
+_passed: dict[Path, list[list[int]]] = {}  # folder → state of its files (see `_state`) when they were last verified
 
 
 def allocate(folder: Path, split: str, shape: Sequence[int]) -> np.memmap:
-    """A new array file for the images of a split, uint8 `shape`, to be filled in place."""
+    """Create the file for the images of a split; returns its array, uint8 of the given shape, to be filled in place."""
     path = folder / f"{split}.npy"
     array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=tuple(shape))
-    if hasattr(os, "posix_fallocate"):  # a full disk is an error now, and not a crash when a page is written
+    if hasattr(os, "posix_fallocate"):  # so that a full disk raises an error now instead of crashing the process later
         with path.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     return array
 
 
 def finish(folder: Path, *, labels: dict[str, np.ndarray], **fields: Any) -> dict[str, Any]:
-    """Write the labels and the record of a folder whose image arrays are filled.
+    """Write labels and record into a folder whose image arrays have been filled.
 
     Args:
-        folder: Where `allocate` made the arrays.
-        labels: ``"train"`` and ``"test"``, whole numbers [n].
-        fields: Of the record: name (to load it by), description (what the images truly are), class_names (in the order
-            of the labels) and source (where it came from), JSON values.
+        folder: The folder that `allocate` created the arrays in.
+        labels: Whole numbers [n], by split (``"train"``, ``"test"``).
+        fields: Entries of the record, JSON values: name (of the data set), description (what the images truly are),
+            class_names (in the order of the labels) and source (where they came from).
 
     Returns:
-        The record, as in ``data.json``.
+        The record.
     """
     pixels = {split: _mapped(folder / f"{split}.npy") for split in SPLITS}
     train, test = (Split(pixels[split], torch.from_numpy(labels[split].astype(np.int64))) for split in SPLITS)
@@ -61,14 +62,14 @@ def finish(folder: Path, *, labels: dict[str, np.ndarray], **fields: Any) -> dic
 def write_record(
     folder: Path, files: Sequence[str], *, labels: dict[str, np.ndarray], class_names: Sequence[str], **fields: Any
 ) -> dict[str, Any]:
-    """Write the labels of each split, int64 [n], and ``data.json``, a line a field, with a seal over the others.
+    """Write the labels of each split, and the sealed record ``data.json`` with one line per entry.
 
     Args:
-        folder: Holds the other `files`.
-        files: All files but the record.
-        labels: ``"train"`` and ``"test"``, whole numbers [n].
-        class_names: In the order of the labels.
-        fields: All others: name, description, shape, mean, std, fingerprint and source, JSON values.
+        folder: A folder that contains all other `files`.
+        files: Names of all files except the record.
+        labels: Whole numbers [n], by split (``"train"``, ``"test"``).
+        class_names: Names of the classes, in the order of the labels.
+        fields: The other entries, JSON values: name, description, shape, mean, std, fingerprint and source.
 
     Returns:
         The record.
@@ -89,21 +90,24 @@ def write_record(
 
 
 def find(folder: Path) -> Path | None:
-    """Where a set is prepared: in its folder, or what a process that was killed while it replaced it left; None if not.
+    """The folder that holds a prepared set, or None if there is none.
 
-    What is there is whole, since it was renamed in.
+    It is `folder`, or its old version aside, if a process was killed while it replaced the folder. Either is complete.
     """
     with disk_errors(folder):
         return next((place for place in (folder, standing(folder)) if (place / RECORD).is_file()), None)
 
 
 def read_record(folder: Path, name: str = "") -> dict[str, Any]:
-    """The record of a prepared folder, which must be that of `name`, if one is given.
+    """Read and verify the record of a prepared folder.
 
-    One's own images may have been prepared by another path than they are loaded by.
+    Args:
+        folder: The folder.
+        name: Name that the set must have; empty for any. Names ``folder:PATH`` are not compared, because the same
+            images may be loaded by another path than they were prepared by.
 
     Raises:
-        UserError: It is no record that this version can read, was altered, or is of another set.
+        UserError: The record was altered, has a format that this version cannot read, or is of another set.
     """
     path = folder / RECORD
     record = read_json(path, remedy=again(folder))
@@ -117,7 +121,7 @@ def read_record(folder: Path, name: str = "") -> dict[str, Any]:
 
 
 def read(folder: Path, *, name: str) -> ImageData:
-    """The data of a prepared folder, mapped into memory, once it is known to be as it was prepared.
+    """Load a prepared set, memory-mapped, after verifying its files.
 
     Raises:
         UserError: A file is missing or was altered, or the folder holds another set.
@@ -129,7 +133,7 @@ def read(folder: Path, *, name: str) -> ImageData:
 
 
 def check_once(folder: Path, record: dict[str, Any]) -> None:
-    """As `check`, unless this process has read every byte before and no file has changed since."""
+    """Verify all files as `check` does, unless this process has done so before and no file has changed since."""
     state = _state(folder, record)
     if _passed.get(folder) != state:
         check(folder, record)
@@ -137,7 +141,11 @@ def check_once(folder: Path, record: dict[str, Any]) -> None:
 
 
 def _state(folder: Path, record: dict[str, Any]) -> list[list[int]]:
-    """Size, times of change (ns) and inode of all files, others once one was written to; sizes must be as recorded."""
+    """The size, modification and change time (ns) and inode of each file, which change if a file is written to.
+
+    Raises:
+        UserError: A file is missing, or has another size than recorded.
+    """
     try:
         found = [os.stat(folder / file) for file in (RECORD, *record["files"])]
     except FileNotFoundError as error:
@@ -149,7 +157,7 @@ def _state(folder: Path, record: dict[str, Any]) -> list[list[int]]:
 
 
 def check(folder: Path, record: dict[str, Any]) -> None:
-    """Read every byte of a prepared folder and compare it with the record.
+    """Verify the hashes of all files of a prepared folder.
 
     Raises:
         UserError: A file is missing or was altered.
@@ -161,9 +169,10 @@ def check(folder: Path, record: dict[str, Any]) -> None:
 
 
 def _mapped(path: Path) -> torch.Tensor:
+    """The array in a file, memory-mapped copy-on-write."""
     return torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))
 
 
 def again(folder: Path) -> str:
-    """What to do about a damaged folder."""
+    """The advice about a damaged folder in error messages."""
     return f"remove {folder} and prepare it again with `gendyn data`"

@@ -1,7 +1,7 @@
-"""A folder or an archive as one thing, names of files and a function that reads one; and the images that are in it.
+"""Read images from folders and archives in the same way, by the names of their files.
 
-An archive is unpacked into one scratch file, each member at an offset: no name in it ever reaches the file system, so
-none can be written outside. Names that try to, links, devices and bombs are refused all the same.
+All members of an archive are unpacked into one scratch file, at different offsets. Their names are never used as paths,
+so that none can be written outside of the folder. Suspicious names, links, devices and zip bombs are refused anyway.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ from gendyn_lite.errors import UserError
 from gendyn_lite.results.files import sha256
 
 BLOCK = 1 << 20
-LARGE_SIDE = 1024  # of images for which a smaller size is offered
-KEPT_BYTES = 1 << 28  # of images that are kept for the next time they are asked for
-UNPACKED = "unpacked"  # the file in `scratch`
+LARGE_SIDE = 1024  # side in pixels beyond which a warning suggests a smaller size
+KEPT_BYTES = 1 << 28  # largest size of decoded images that are cached for the next call
+UNPACKED = "unpacked"  # name of the scratch file
 MOST_PLAIN = 1 << 26  # an archive may unpack to this many bytes,
 MOST_RATIO = 50  # plus this many times its own size
-MEMBER_COST = 1024  # what a member counts, however small it is
+MEMBER_COST = 1024  # bytes that each member counts in addition to its content
 DAMAGED = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, NotImplementedError)
 EXPECTED = "expected a folder, .tar, .tar.gz, .tar.xz, .tar.bz2 or .zip"
 
 
 @dataclass(frozen=True)
 class Source:
-    """Files to import.
+    """The files in a folder or an archive.
 
     Attributes:
-        names: Paths of all files, with ``/``.
-        locate: Says where one is.
-        where: The folder or archive, for messages.
-        sha256: Of the archive; None for a folder.
+        names: Relative paths of all files, with ``/``.
+        locate: Function from the name of a file to its `Item`.
+        where: Path of the folder or archive, for messages.
+        sha256: SHA-256 of the archive; None for a folder.
     """
 
     names: list[str]
@@ -59,7 +59,7 @@ class Source:
     sha256: str | None = None
 
     def read(self, name: str) -> bytes:
-        """The bytes of a file.
+        """The content of a file.
 
         Raises:
             UserError: It cannot be read.
@@ -68,10 +68,10 @@ class Source:
 
 
 def open_source(path: Path, scratch: Path) -> Source:
-    """A folder, or an archive unpacked into one file below `scratch`.
+    """Open a folder, or an archive, which is unpacked into one file in the folder `scratch`.
 
     Raises:
-        UserError: There is nothing at `path`, it is no such thing, damaged, or not to be trusted.
+        UserError: `path` does not exist, is not a folder or archive, or is damaged or suspicious.
     """
     if path.is_dir():
         return Source(list(walk(path)), locator(path), str(path))
@@ -82,7 +82,7 @@ def open_source(path: Path, scratch: Path) -> Source:
         index = unpack(path, unpacked)
     except (*DAMAGED, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
-            raise  # the disk; decompressors raise OSError without a number
+            raise  # an error of the disk; those of decompressors have no errno
         raise UserError(f"{path} is truncated or damaged ({error}): get a fresh copy") from None
     if not index:
         raise UserError(f"{path} holds no files")
@@ -91,23 +91,24 @@ def open_source(path: Path, scratch: Path) -> Source:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Source]:
-    """`open_source`, with what it unpacks thrown away afterwards; of what does not exist `walk` says so."""
+    """Open a folder or an archive as `open_source` does; what is unpacked is deleted after the block."""
     with TemporaryDirectory(prefix="gendyn-") as scratch:
         yield open_source(path, Path(scratch)) if path.is_file() else Source(list(walk(path)), locator(path), str(path))
 
 
 def load_images(path: Path, *, name: str, root: Path, size: int | None = None) -> ImageData:
-    """The images of a folder or an archive: their prepared form under `root` if it is up to date, else decoded.
+    """Load the images of a folder or an archive: from their prepared form, if there is one, else by decoding them.
 
     Args:
-        path: The folder, or the archive.
-        name: What the data set is called.
+        path: The folder or archive.
+        name: Name of the data set.
         root: Folder of the prepared data.
-        size: Side of the square to which every image is resized and cut; the prepared form is not looked at.
+        size: If given, each image's shorter side is resized to `size` and the centre square is cut out, and a prepared
+            form is ignored.
 
     Raises:
-        UserError: The folder is not as expected, an image cannot be read, or the folder has changed since it was
-            prepared.
+        UserError: The folder does not have the expected structure, an image cannot be read, or the folder has changed
+            since it was prepared.
     """
     if size is None and (folder := prepared.find(root / key(path))):
         if path.exists() and prepared.read_record(folder, name)["source"].get("stamp") != stamp(path):
@@ -127,10 +128,13 @@ def load_images(path: Path, *, name: str, root: Path, size: int | None = None) -
     return replace(found, train=train, test=test)
 
 
-@lru_cache(maxsize=1)  # a chapter loads its images for every run
-def _decoded(path: Path, name: str, size: int | None, as_it_is: str) -> tuple[ImageData, int]:
-    """What `load_images` decodes, as long as the folder stays as it is, and how many images are in both splits."""
-    del as_it_is
+@lru_cache(maxsize=1)  # because a chapter loads its images for every run
+def _decoded(path: Path, name: str, size: int | None, stamp: str) -> tuple[ImageData, int]:
+    """Decode images; returns the data set and the number of test images that are training images too.
+
+    The stamp of the folder is an argument so that the cached result is not used once the folder has changed.
+    """
+    del stamp
     with opened(path) as source:
         tree = listing(source.names, where=source.where)
         x = decode_splits(tree, source.locate, lambda _, shape: torch.empty(shape, dtype=torch.uint8), size=size)
@@ -140,7 +144,7 @@ def _decoded(path: Path, name: str, size: int | None, as_it_is: str) -> tuple[Im
 
 
 def repeated(x: Tensor, others: Tensor) -> int:
-    """How many of the other images are among some, pixel by pixel; both uint8 [n, C, H, W].
+    """How many of `others` are equal, pixel by pixel, to an image of `x`; both are uint8 [n, C, H, W].
 
     >>> one = torch.zeros(1, 1, 2, 2, dtype=torch.uint8)
     >>> repeated(one, torch.cat([one, one + 1]))
@@ -151,19 +155,19 @@ def repeated(x: Tensor, others: Tensor) -> int:
 
 
 def unpack(path: Path, into: Path) -> dict[str, tuple[int, int]]:
-    """Unpack every file of an archive into one file.
+    """Unpack all files of an archive into one file.
 
     Args:
         path: The archive.
         into: The file to write.
 
     Returns:
-        Name → offset and size.
+        Offset and size of each file, by name.
 
     Raises:
-        UserError: It is no archive; a name is absolute, leads outside or appears twice; a member is a link or a device,
-            or encrypted; or the whole is larger than 64 MiB plus 50 times the archive.
-        tarfile.ReadError: A tar does not end with its mark: it was cut, or a header in it is damaged.
+        UserError: It is not an archive; a name is absolute, leads outside or appears twice; a member is a link, a
+            device or encrypted; or everything together exceeds 64 MiB plus 50 times the size of the archive.
+        tarfile.ReadError: The end of a tar is missing because it was truncated or a header is damaged.
     """
     with path.open("rb") as file:
         members = _zip_members if file.read(4) == b"PK\x03\x04" else _tar_members
@@ -173,7 +177,7 @@ def unpack(path: Path, into: Path) -> dict[str, tuple[int, int]]:
         for stored, content in members(path):
             name = _checked_name(stored, path)
             if name in index:
-                raise UserError(f"{path} holds {name!r} twice: it is not to be trusted")
+                raise UserError(f"{path} holds {name!r} twice: refused, the archive cannot be trusted")
             start = out.tell()
             _check_left(left := left - MEMBER_COST, path)
             while block := content.read(BLOCK):
@@ -184,14 +188,14 @@ def unpack(path: Path, into: Path) -> dict[str, tuple[int, int]]:
 
 
 def _check_left(left: int, path: Path) -> None:
-    """Refuse an archive once it has unpacked to more than it may."""
+    """Refuse an archive once less than 0 of the bytes that it may unpack to are left."""
     if left < 0:
-        told = f"unpacks to more than {MOST_RATIO} times its size: refused as a possible bomb"
+        told = f"unpacks to more than {MOST_RATIO} times its size: refused as a possible zip bomb"
         raise UserError(f"{path} {told}; if you trust it, unpack it yourself and give the folder")
 
 
 def _tar_members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    """Name and content of every file in a tar, compressed or not, folders left out."""
+    """The name and content of every file in a tar, which may be compressed."""
     try:
         archive = tarfile.open(path, tarinfo=_Header)  # noqa: SIM115 (it is closed below)
     except tarfile.ReadError:
@@ -207,24 +211,25 @@ def _tar_members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
                 raise UserError(f"{path}: {member.name!r} is {kind}: refused; give an archive of plain files")
             yield member.name, content
         while archive.fileobj.read(BLOCK):  # type: ignore[union-attr]
-            pass  # to the end, where the checksum is
+            pass  # read to the end, where the checksum is verified
 
 
 class _Header(tarfile.TarInfo):
-    """A header of a tar, where all but the mark of its end must be whole: tarfile takes a damaged one for the end."""
+    """A tar header that raises an error if it is damaged; tarfile itself would take it for the end of the archive."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Header:
-        """Read it."""
+        """Parse the header."""
         try:
             return super().frombuf(buf, encoding, errors)
         except tarfile.HeaderError as error:
-            if buf and not any(buf) and len(buf) == tarfile.BLOCKSIZE:
+            if buf and not any(buf) and len(buf) == tarfile.BLOCKSIZE:  # the regular end of a tar
                 raise
             raise tarfile.ReadError(f"no header where one should be: {error}") from None
 
 
 def _zip_members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    """The name and content of every file in a zip."""
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
             if member.flag_bits & 1:
@@ -237,9 +242,13 @@ def _zip_members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
 
 
 def _checked_name(name: str, path: Path) -> str:
-    """A name without ``.`` in it; one that would lead out of where it is unpacked to, on any system, is refused."""
+    """A member's name without empty parts and ``.``.
+
+    Raises:
+        UserError: As a path, on any operating system, it would lead outside of the folder of the archive.
+    """
     parts = name.replace("\\", "/").split("/")
     absolute = PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive or PureWindowsPath(name).root
     if absolute or os.pardir in parts or "\0" in name:
-        raise UserError(f"{path}: the name {name!r} leads outside: refused, the archive is not to be trusted")
+        raise UserError(f"{path}: the name {name!r} leads outside: refused, the archive cannot be trusted")
     return "/".join(part for part in name.split("/") if part not in ("", "."))

@@ -1,4 +1,4 @@
-"""What `load` returns: images, labels, their statistics and fingerprint; and how images are standardized by them."""
+"""The type that `load` returns, with inputs, labels, statistics and fingerprint; and standardization of images."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from gendyn_lite.errors import UserError
 
 
 class Split(NamedTuple):
-    """Inputs and labels: x is uint8 [n, C, H, W] for images, float32 [n, 2] for two_moons; y is int64 [n].
+    """Inputs and labels of one split.
 
-    ImageNet's x is a `FolderImages`, which reads like such a tensor: it has shape, dtype and length, and x[indices]
-    decodes those images.
+    Attributes:
+        x: Inputs: uint8 [n, C, H, W] for images, float32 [n, 2] or [n, 3] for points. ImageNet's are a `FolderImages`,
+            which can be used like a tensor: it has shape, dtype and length, and indexing decodes images.
+        y: Labels, int64 [n].
     """
 
     x: Tensor
@@ -27,19 +29,19 @@ class Split(NamedTuple):
 
 @dataclass(frozen=True)
 class ImageData:
-    """A data set in memory.
+    """A data set.
 
     Attributes:
-        name: The name it was loaded by, for instance ``"digits"``.
-        description: What it truly is, for instance ``"CIFAR-10 (JPEG q75)"``: the name to show beside a result.
+        name: The name that it was loaded by, for instance ``"digits"``.
+        description: What the data truly are, for instance ``"CIFAR-10 (JPEG q75)"``; shown beside results.
         train: Training inputs and labels.
         test: Test inputs and labels.
         num_classes: Number of classes.
-        class_names: Their names, in the order of the labels.
-        mean: Mean of the whole training set's inputs per channel, in [0, 1] for images.
-        std: Standard deviation per channel, likewise.
-        fingerprint: Hash of the whole data set's inputs and labels, 16 hexadecimal digits: the same on every machine
-            and for every subset, so that runs that differ in the seed alone share it.
+        class_names: Names of the classes, in the order of the labels.
+        mean: Mean of the whole training set per channel (or coordinate of points), in [0, 1] for images.
+        std: Standard deviation of the whole training set per channel, likewise.
+        fingerprint: Hash of all inputs and labels of the whole set, 16 hexadecimal digits. It is the same on every
+            machine and for every subset, so that runs which differ only in the seed share it.
         inputs: ``"true"``, or the kind of `randomize` that was applied.
     """
 
@@ -56,7 +58,7 @@ class ImageData:
 
     @classmethod
     def from_record(cls, name: str, record: Mapping[str, Any], *, train: Split, test: Split) -> ImageData:
-        """A prepared data set: its splits, and the JSON record that lies beside them."""
+        """Make a data set of its splits and the record of its prepared form."""
         names, mean, std = (tuple(record[key]) for key in ("class_names", "mean", "std"))
         return cls(name, record["description"], train, test, len(names), names, mean, std, record["fingerprint"])
 
@@ -64,7 +66,7 @@ class ImageData:
     def measured(
         cls, name: str, description: str, class_names: Sequence[str], *, train: Split, test: Split
     ) -> ImageData:
-        """A data set whose statistics and fingerprint are computed from its inputs and labels."""
+        """Make a data set and compute its statistics and fingerprint from its inputs and labels."""
         if train.x.dtype == torch.uint8:
             mean, std = channel_statistics(train.x)
         else:
@@ -74,21 +76,25 @@ class ImageData:
 
     @property
     def in_shape(self) -> tuple[int, ...]:
-        """Shape of one input: (C, H, W) for images, (2,) for two_moons."""
+        """Shape of one input: (C, H, W) for images, (2,) or (3,) for points."""
         return tuple(self.train.x.shape[1:])
 
     def check_labels(self) -> None:
-        """Check that all labels are classes, before they index a table."""
+        """Check that all labels are classes.
+
+        Raises:
+            UserError: One is not.
+        """
         for part in (self.train, self.test):
             check_labels(part.y, num_classes=self.num_classes)
 
     def with_train_labels(self, y: Tensor) -> ImageData:
-        """The same data with other training labels; the test labels are never touched."""
+        """The same data with other training labels, int64 [n]; the test labels stay."""
         return replace(self, train=Split(self.train.x, y))
 
 
 def check_labels(y: Tensor, *, num_classes: int | None = None) -> None:
-    """Check that labels are int64 [n], from 0 to num_classes - 1 if that is known.
+    """Check that labels are int64 [n] of at least 0 and, if `num_classes` is given, less than that.
 
     Raises:
         UserError: They are not.
@@ -106,7 +112,7 @@ def check_labels(y: Tensor, *, num_classes: int | None = None) -> None:
 
 
 def channel_statistics(x: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel of images scaled to [0, 1], from exact integer histograms.
+    """Mean and standard deviation per channel of images scaled to [0, 1], computed from exact integer histograms.
 
     Args:
         x: Images, uint8 [n, C, H, W], n at least 1.
@@ -127,20 +133,24 @@ def channel_statistics(x: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]
 
 
 def standardize(x: Tensor, kind: str, *, mean: Tensor, std: Tensor) -> Tensor:
-    """8-bit images as float32 [b, C, H, W].
+    """Convert 8-bit images to standardized floats.
 
     Args:
         x: Images, uint8 [b, C, H, W].
-        kind: ``"per_image"``: (x − mean)/max(std, 1/√N) over the N values of each image, with grey levels 0 … 255 as
-            Zhang et al. (2017) had them (TensorFlow's per_image_standardization). ``"per_channel"``: x/255, minus
-            `mean`, over `std`. ``"none"``: x/255.
+        kind: ``"per_image"``: (x − mean)/max(std, 1/√N) over the N values of each image, which are 0 … 255 as in
+            TensorFlow's per_image_standardization. ``"per_channel"``: (x/255 − `mean`)/`std`. ``"none"``: x/255.
         mean: Mean per channel in [0, 1], float32 [C].
-        std: Standard deviation per channel, float32 [C]; where it is 0 the channel is only centred.
+        std: Standard deviation per channel, float32 [C]; a channel whose std is 0 is only centred.
+
+    Returns:
+        The images, float32 [b, C, H, W].
+
+    Source: Zhang et al. (2017), Appendix A (``"per_image"``).
 
     >>> standardize(torch.tensor([[[[0, 255]]]], dtype=torch.uint8), "per_image", mean=None, std=None).tolist()
     [[[[-1.0, 1.0]]]]
     """
-    x = x.float()  # a copy, changed in place from here on
+    x = x.float()  # a copy, which is changed in place below
     if kind == "none":
         return x.div_(255)
     if kind == "per_channel":
@@ -169,5 +179,6 @@ def fingerprint(train: Split, test: Split) -> str:
 
 
 def _little_endian(values: Tensor) -> memoryview:
+    """The bytes of a tensor in little-endian order."""
     array = np.ascontiguousarray(values.cpu().numpy())
     return array.astype(array.dtype.newbyteorder("<"), copy=False).reshape(-1).view(np.uint8).data

@@ -1,4 +1,4 @@
-"""From a name and options to a freshly initialized network; the fully connected ones; initializations by name."""
+"""Build networks by name with chosen options and initialization; fully connected networks are defined here."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "le
 
 
 def downsampled(in_shape: Shape, downsample: object) -> tuple[int, ...]:
-    """The shape of inputs once they are averaged over squares of side `downsample`.
+    """The shape of inputs after averaging over squares of side `downsample`.
 
     Args:
         in_shape: Shape of one input; (C, H, W) if `downsample` is above 1.
@@ -30,13 +30,15 @@ def downsampled(in_shape: Shape, downsample: object) -> tuple[int, ...]:
         (C, H // downsample, W // downsample), or `in_shape` if `downsample` is 1.
 
     Raises:
-        UserError: It is no positive whole number, or above 1 and the inputs are no images that have such squares.
+        UserError: `downsample` is not a positive whole number, or it is above 1 and the inputs are not images or are
+            smaller than a square.
 
     >>> downsampled((3, 33, 32), 2), downsampled((2,), 1)
     ((3, 16, 16), (2,))
     """
     if type(downsample) is not int or downsample < 1 or (downsample > 1 and len(in_shape) != 3):
-        raise UserError(f"downsample is {downsample!r}, expected a positive whole number, and above 1 images (C, H, W)")
+        expected = "expected a positive whole number, which is 1 unless inputs are images (C, H, W)"
+        raise UserError(f"downsample is {downsample!r}, {expected}")
     if min(in_shape[1:], default=1) < downsample:
         raise UserError(f"downsample is {downsample}, expected at most the side of the images {in_shape}")
     return in_shape if downsample == 1 else (in_shape[0], *(side // downsample for side in in_shape[1:]))
@@ -48,14 +50,14 @@ def mlp(
     """Flatten, then a linear layer and an activation for each width, then a linear layer to the logits.
 
     Args:
-        in_shape: Shape of one input, any.
+        in_shape: Shape of one input; any shape.
         num_classes: Number of logits.
-        widths: Units of each hidden layer; empty gives a linear model.
+        widths: Number of units of each hidden layer; an empty sequence gives a linear model.
         activation: ``"relu"``, ``"tanh"`` or ``"leaky_relu"`` (slope 0.01).
-        downsample: Images are averaged over squares of this side first.
+        downsample: Images are first averaged over squares of this side.
 
     Raises:
-        UserError: A width is no positive whole number, the activation is unknown, or images have no such squares.
+        UserError: A width is not a positive whole number, the activation is unknown, or `downsample` does not fit.
 
     Source: Zhang et al. (2017), Appendix A (1x512 and 3x512).
 
@@ -85,8 +87,8 @@ def mlp(
     return network
 
 
-# name -> (function of in_shape, num_classes and its options; initialization unless `init` says otherwise; smallest side
-# of its images, or 0 if it takes inputs of any shape)
+# name → (function of in_shape, num_classes and options; default initialization; smallest side of its images, or 0 if it
+# takes inputs of any shape)
 NETWORKS: dict[str, tuple[Any, str, int]] = {
     "mlp": (mlp, "torch", 0),
     "mlp_1x512": (partial(mlp, widths=(512,)), "torch", 0),
@@ -102,7 +104,7 @@ NETWORKS: dict[str, tuple[Any, str, int]] = {
 }
 
 
-# What each does to the weights of every linear and convolutional layer; biases become 0. "torch" changes nothing.
+# Functions that initialize the weights of a linear or convolutional layer; biases become 0. "torch" changes nothing.
 INITIALIZATIONS: dict[str, Callable[[Tensor], object] | None] = {
     "torch": None,
     "he_normal": partial(nn.init.kaiming_normal_, nonlinearity="relu"),
@@ -111,7 +113,7 @@ INITIALIZATIONS: dict[str, Callable[[Tensor], object] | None] = {
 
 
 def names() -> tuple[str, ...]:
-    """The networks that `build` knows.
+    """The names of the networks that `build` knows.
 
     >>> names()[:3]
     ('mlp', 'mlp_1x512', 'mlp_3x512')
@@ -122,27 +124,28 @@ def names() -> tuple[str, ...]:
 def build(
     name: str, *, num_classes: int, in_shape: Sequence[int], seed: int | None = None, **options: Any
 ) -> nn.Module:
-    """A freshly initialized network, in train mode, that maps [n, *in_shape] float32 to logits [n, num_classes].
+    """Build a freshly initialized network that maps float32 inputs [n, *in_shape] to logits [n, num_classes].
 
-    Every ReLU, pooling and flattening is a module of its own, used once and out of place, so that measures can hook it.
-    `resnet18` and `vgg19` are the CIFAR ones; `resnet18_imagenet`, `resnet50`, `inception_v3` and `alexnet` are
-    torchvision's (3 channels, random weights, no auxiliary head).
+    Every ReLU, pooling and flattening is a module of its own, used once and not in place, so that measures can hook it.
+    ``"resnet18"`` and ``"vgg19"`` are the variants for CIFAR; ``"resnet18_imagenet"``, ``"resnet50"``,
+    ``"inception_v3"`` and ``"alexnet"`` are torchvision's (3 channels, random weights, no auxiliary head).
 
     Args:
         name: One of `names`.
         num_classes: Number of logits, at least 2.
-        in_shape: Shape of one input, (C, H, W) for images; networks of fully connected layers take any shape.
-        seed: Seed of the initial weights (the global random generator is left as it was), or None to draw from the
-            global generator. The same seed gives the same weights on every device.
+        in_shape: Shape of one input, (C, H, W) for images; fully connected networks take any shape.
+        seed: Seed of the initial weights, which are then the same on every device, and torch's global generator stays
+            unchanged. None to draw from the global generator.
         **options: ``init`` (one of `gendyn_lite.models.INITIALIZATIONS`) for every network; ``activation`` ("relu",
             "tanh", "leaky_relu") for MLPs and ``widths`` for ``"mlp"``; ``batch_norm`` for inception_small and vgg19;
-            ``dropout`` for inception_small, inception_v3 and alexnet.
+            ``dropout`` for inception_small, inception_v3 and alexnet; ``downsample`` for MLPs and resnet18;
+            ``response_norm`` for alexnet_small.
 
     Returns:
-        The network, on the CPU: [n, *in_shape] to [n, num_classes].
+        The network, on the CPU and in train mode.
 
     Raises:
-        UserError: The name, an option or its value is unknown, or inputs are too small for the network.
+        UserError: The name or an option is unknown, a value is invalid, or inputs are too small for the network.
 
     Source: Zhang et al. (2017), Appendix A (MLPs, AlexNet, Inception); He et al. (2015) and Simonyan and Zisserman
     (2015) in their common CIFAR forms (ResNet-18, VGG-19).
@@ -181,16 +184,20 @@ def build(
 
 
 def initialize(model: nn.Module, name: str) -> None:
-    """Draw the weights of every linear and convolutional layer anew, in place, from torch's global generator.
+    """Initialize the weights of every linear and convolutional layer in place, from torch's global generator.
 
-    - ``"torch"``: as torch's layers come, weights and biases uniform in ±1/√fan_in.
+    - ``"torch"``: nothing is changed; torch's own initialization is uniform in ±1/√fan_in for weights and biases.
     - ``"he_normal"``: weights normal with variance 2/fan_in, biases 0 (He et al., 2015, Eq. 10).
     - ``"glorot_uniform"``: weights uniform in ±√(6/(fan_in+fan_out)), biases 0 (Glorot and Bengio, 2010, Eq. 16).
 
     Batch-norm layers keep scale 1 and shift 0.
 
+    Args:
+        model: The network.
+        name: The initialization.
+
     Raises:
-        UserError: The name is none of these.
+        UserError: The name is unknown.
 
     >>> layer = nn.Linear(4, 3)
     >>> initialize(layer, "glorot_uniform")
@@ -208,7 +215,7 @@ def initialize(model: nn.Module, name: str) -> None:
 
 
 def parameter_count(model: nn.Module) -> int:
-    """Number of trainable and frozen parameters, each shared one once (buffers are no parameters).
+    """The number of parameters, trainable and frozen; shared ones count once, and buffers do not count.
 
     >>> parameter_count(nn.Linear(3, 2))
     8
@@ -217,8 +224,12 @@ def parameter_count(model: nn.Module) -> int:
 
 
 def _check_options(name: str, construct: Any, options: dict[str, Any]) -> None:
-    """Refuse an option that the network does not have, naming those it has, and values that it cannot take."""
-    given = {"in_shape", "num_classes", *getattr(construct, "keywords", ())}  # the widths of mlp_1x512 are in its name
+    """Check that the network has all these options, and the values of those that it does not check itself.
+
+    Raises:
+        UserError: An option is unknown (the valid ones are listed), or a value is invalid.
+    """
+    given = {"in_shape", "num_classes", *getattr(construct, "keywords", ())}  # such as the widths of mlp_1x512
     parameters = inspect.signature(construct).parameters.values()
     options_only = [each for each in parameters if each.kind is each.KEYWORD_ONLY and each.name not in given]
     known = {each.name: each.default for each in options_only}

@@ -15,14 +15,14 @@ INCEPTION_STAGES: tuple[tuple[int, ...], ...] = (  # (a, b): inception module; (
     *((112, 48), (96, 64), (80, 80), (48, 96), (96,)),
     *((176, 160), (176, 160)),
 )
-VGG_STAGES = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))  # filters, convolutions before the max-pool
+VGG_STAGES = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))  # (filters, number of convolutions) of each stage
 
 
 class ResponseNorm(nn.LocalResponseNorm):
-    """Local response normalization across 9 channels, x · (1 + 0.001/9 Σ x²)^−0.75, as one 1x1 convolution of x².
+    """Local response normalization over 9 channels, x · (1 + 0.001/9 Σ x²)^−0.75, computed as a 1x1 convolution of x².
 
-    The values are those of `torch.nn.LocalResponseNorm`, which takes four times as long on a CPU: there it was a fourth
-    of this network's training step.
+    The result is that of `torch.nn.LocalResponseNorm`, which takes four times as long on a CPU; with it, the
+    normalization took a quarter of the network's training step.
 
     >>> x = torch.arange(20.0).view(1, 5, 2, 2)
     >>> torch.allclose(ResponseNorm(5)(x), nn.LocalResponseNorm(9, alpha=0.001)(x))
@@ -30,8 +30,8 @@ class ResponseNorm(nn.LocalResponseNorm):
     """
 
     def __init__(self, channels: int) -> None:
-        """For inputs with this many channels."""
-        # torch divides alpha by the number of channels, TensorFlow does not: 0.001 here is 0.001/9 there.
+        """Prepare the normalization of inputs with this many channels."""
+        # torch divides alpha by the 9 channels of the window, TensorFlow does not: 0.001 here is 0.001/9 there.
         super().__init__(9, alpha=0.001, beta=0.75, k=1.0)
         place = torch.arange(channels)
         near = (place[:, None] - place).abs() <= self.size // 2
@@ -39,24 +39,22 @@ class ResponseNorm(nn.LocalResponseNorm):
         self.register_buffer("near", near[:, :, None, None].float(), persistent=False)
 
     def forward(self, input: Tensor) -> Tensor:
-        """[n, channels, H, W] to the same shape."""
+        """Normalize inputs [n, channels, H, W]."""
         energy = F.conv2d(input.square(), self.near)
         return input * energy.mul_(self.alpha / self.size).add_(self.k).pow(-self.beta)
 
 
 def alexnet_small(*, in_shape: Shape, num_classes: int, response_norm: bool = True) -> nn.Sequential:
-    """Two blocks of conv 5x5-64, max-pool 3/2 and local response normalization, then fc 384, fc 192, fc classes.
+    """The small AlexNet: two blocks of convolution, max-pooling and response normalization, then three linear layers.
 
-    Convolutions and poolings keep ⌈side/stride⌉ places (28 → 14 → 7). The normalization is the original one of
-    TensorFlow's CIFAR-10 network: 9 channels, bias 1, alpha 0.001/9 a channel, beta 0.75.
+    Each block has a 5x5 convolution with 64 filters and a 3x3 max-pooling with stride 2; the hidden linear layers have
+    384 and 192 units. Poolings turn a side into ⌈side/2⌉ (28 → 14 → 7). The normalization is that of TensorFlow's
+    CIFAR-10 network: 9 channels, bias 1, alpha 0.001/9 per channel, beta 0.75.
 
     Args:
         in_shape: (C, H, W) with sides of at least 4.
         num_classes: Number of logits.
         response_norm: Whether poolings are followed by the normalization. Without it the network is piecewise linear.
-
-    Raises:
-        UserError: The inputs are no images, or too small.
 
     Source: Zhang et al. (2017), Appendix A: 1,387,786 parameters at (3, 28, 28) and 10 classes.
 
@@ -86,40 +84,38 @@ def alexnet_small(*, in_shape: Shape, num_classes: int, response_norm: bool = Tr
 
 
 class ShiftBatchNorm2d(nn.BatchNorm2d):
-    """Batch-norm with a learned shift and no learned scale: its weight is a fixed 1, a buffer and no parameter."""
+    """Batch-norm with a learned shift but no learned scale: its weight is a buffer of ones, not a parameter."""
 
     def __init__(self, channels: int) -> None:
-        """Normalization over `channels` channels of [n, C, H, W]."""
+        """Prepare the normalization of inputs [n, channels, H, W]."""
         super().__init__(channels)
         del self.weight
         self.register_buffer("weight", torch.ones(channels), persistent=False)
 
 
 class Branches(nn.ModuleDict):
-    """Several paths over one input [n, C, H, W], concatenated over channels."""
+    """Several branches that are applied to the same input [n, C, H, W] and concatenated over channels."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """All branches' outputs beside each other: [n, sum of their channels, H', W']."""
+        """Concatenate the outputs of all branches: [n, sum of their channels, H', W']."""
         return torch.cat([branch(x) for branch in self.values()], dim=1)
 
 
 def inception_small(
     *, in_shape: Shape, num_classes: int, batch_norm: bool = True, dropout: float = 0.0
 ) -> nn.Sequential:
-    """Conv 3x3-96; three stages of Inception modules with two down-samplings; global average pool; fc.
+    """The small Inception: a 3x3 convolution, three stages of Inception modules, average pooling and a linear layer.
 
-    An Inception module (a, b) concatenates a 1x1 convolution with a filters and a 3x3 one with b; a downsample module
-    (c) concatenates a 3x3/2 convolution with c filters and a 3x3/2 max-pool. With batch-norm each convolution has no
-    bias and the norm has a shift and no scale; without it each convolution has a bias: the count is the same.
+    An Inception module (a, b) concatenates a 1x1 convolution with a filters and a 3x3 convolution with b filters.
+    Stages are separated by downsample modules (c), which concatenate a 3x3 convolution with c filters and a 3x3
+    max-pooling, both with stride 2. With batch-norm, convolutions have no bias and the norm has a shift but no scale;
+    without it, convolutions have a bias. So the number of parameters is the same.
 
     Args:
         in_shape: (C, H, W) with sides of at least 4.
         num_classes: Number of logits.
         batch_norm: Whether each convolution is followed by batch-norm.
         dropout: Probability that a feature is dropped before the last layer.
-
-    Raises:
-        UserError: The inputs are no images or too small, or an option has a wrong value.
 
     Source: Zhang et al. (2017), Appendix A and Figure 3: 1,649,402 parameters at (3, 28, 28) and 10 classes.
 
@@ -147,7 +143,7 @@ def inception_small(
 
 
 def _conv(fan_in: int, filters: int, size: int, *, norm: bool, stride: int = 1) -> nn.Sequential:
-    """Convolution ('same' padding), batch-norm if asked for, ReLU."""
+    """A convolution that keeps height and width (divided by the stride), batch-norm if `norm` is set, and a ReLU."""
     convolution = nn.Conv2d(fan_in, filters, size, stride=stride, padding=size // 2, bias=not norm)
     layers: OrderedDict[str, nn.Module] = OrderedDict(conv=convolution)
     if norm:
@@ -157,18 +153,18 @@ def _conv(fan_in: int, filters: int, size: int, *, norm: bool, stride: int = 1) 
 
 
 class Add(nn.Module):
-    """The sum of two tensors, out of place: a module, so that a residual sum can be hooked."""
+    """The sum of two tensors as a module, so that residual sums can be hooked."""
 
     def forward(self, residual: Tensor, shortcut: Tensor) -> Tensor:
-        """Both [n, C, H, W]."""
+        """Add two tensors [n, C, H, W]."""
         return torch.add(residual, shortcut)
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions with batch-norm around a shortcut, which is a 1x1 convolution where shapes differ."""
+    """Two 3x3 convolutions with batch-norm, and a shortcut around them: a 1x1 convolution if shapes differ."""
 
     def __init__(self, fan_in: int, filters: int, *, stride: int) -> None:
-        """A block from `fan_in` to `filters` channels."""
+        """Make a block from `fan_in` to `filters` channels."""
         super().__init__()
         self.conv1 = nn.Conv2d(fan_in, filters, 3, stride=stride, padding=1, bias=False)
         self.norm1 = nn.BatchNorm2d(filters)
@@ -183,22 +179,19 @@ class BasicBlock(nn.Module):
         self.relu2 = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        """[n, fan_in, H, W] to [n, filters, H/stride, W/stride]."""
+        """Map inputs [n, fan_in, H, W] to [n, filters, H/stride, W/stride]."""
         residual = self.relu1(self.norm1(self.conv1(x)))
         residual = self.norm2(self.conv2(residual))
         return self.relu2(self.add(residual, self.shortcut(x)))
 
 
 def resnet18(*, in_shape: Shape, num_classes: int, downsample: int = 1) -> nn.Sequential:
-    """ResNet-18 with a 3x3 stem and no first pooling, as is usual for CIFAR.
+    """ResNet-18 with a 3x3 stem and without the first pooling, as is usual for CIFAR.
 
     Args:
-        in_shape: (C, H, W), with sides of at least 8 once they are averaged.
+        in_shape: (C, H, W), with sides of at least 8 after averaging.
         num_classes: Number of logits.
-        downsample: Images are averaged over squares of this side first.
-
-    Raises:
-        UserError: The inputs are no images, too small, or have no such squares.
+        downsample: Images are first averaged over squares of this side.
 
     Source: He et al. (2015), Table 1, with the stem for 32x32 images: 11,173,962 parameters at 3 channels, 10 classes.
 
@@ -222,15 +215,14 @@ def resnet18(*, in_shape: Shape, num_classes: int, downsample: int = 1) -> nn.Se
 
 
 def vgg19(*, in_shape: Shape, num_classes: int, batch_norm: bool = True) -> nn.Sequential:
-    """Sixteen 3x3 convolutions in five stages with max-pools 2/2, then one linear layer, as is usual for CIFAR.
+    """VGG-19 with a single linear layer, as is usual for CIFAR: sixteen 3x3 convolutions in five stages.
+
+    Each stage ends with a 2x2 max-pooling.
 
     Args:
         in_shape: (C, H, W) with sides of at least 32.
         num_classes: Number of logits.
         batch_norm: Whether each convolution (which keeps its bias) is followed by batch-norm.
-
-    Raises:
-        UserError: The inputs are no images or too small, or `batch_norm` is neither True nor False.
 
     Source: Simonyan and Zisserman (2015), Table 1, configuration E: 20,040,522 parameters at 3 channels and 10 classes,
     20,029,514 without batch-norm.

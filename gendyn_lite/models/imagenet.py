@@ -15,7 +15,7 @@ from torch import fx, nn
 from gendyn_lite.errors import UserError
 from gendyn_lite.models.cifar import Add
 
-# What stands in torchvision's forward functions → the module that does it.
+# Functions called in the forward passes of torchvision's networks → modules that do the same.
 MODULES: dict[Any, Callable[..., nn.Module]] = {
     operator.add: Add,
     operator.iadd: Add,
@@ -25,25 +25,25 @@ MODULES: dict[Any, Callable[..., nn.Module]] = {
     F.avg_pool2d: nn.AvgPool2d,
     F.adaptive_avg_pool2d: nn.AdaptiveAvgPool2d,
 }
-FUNCTION_ONLY = ("inplace", "return_indices")
+FUNCTION_ONLY = ("inplace", "return_indices")  # arguments that are not passed on to the modules
 
 
 def torchvision_network(
     network: str, *, in_shape: tuple[int, ...], num_classes: int, dropout: float | None = None
 ) -> nn.Module:
-    """A network of torchvision with random weights, each ReLU, pooling and residual sum a module of its own.
+    """Build a network of torchvision with random weights, whose ReLUs, poolings and residual sums are separate modules.
 
-    Its state dict has torchvision's names, so that published weights load into it. inception_v3 has no auxiliary head
-    and does not rescale its inputs.
+    Its state dict has torchvision's names, so that published weights can be loaded into it. inception_v3 has no
+    auxiliary head and does not rescale its inputs.
 
     Args:
-        network: "resnet18", "resnet50", "inception_v3" or "alexnet".
-        in_shape: (3, H, W); 224x224 (299x299 for inception_v3) is the usual size, smaller ones down to a limit work.
+        network: ``"resnet18"``, ``"resnet50"``, ``"inception_v3"`` or ``"alexnet"``.
+        in_shape: (3, H, W). The usual size is 224x224 (299x299 for inception_v3); smaller ones work down to a limit.
         num_classes: Number of logits.
         dropout: Probability that a feature is dropped, for inception_v3 and alexnet; None for torchvision's 0.5.
 
     Raises:
-        UserError: The inputs have other than 3 channels.
+        UserError: The inputs do not have 3 channels.
 
     Source: Zhang et al. (2017), Table 2 (inception_v3, alexnet); the published layouts of torchvision.
 
@@ -64,15 +64,15 @@ def torchvision_network(
 
 
 def as_modules(model: nn.Module) -> fx.GraphModule:
-    """The same network with functional and in-place operations replaced by modules, each used once and out of place.
+    """Replace functional operations of a network by modules, each of which is used only once and not in place.
 
-    Parameters, buffers and their names stay.
+    Parameters, buffers and their names stay the same.
 
     Args:
         model: A network that torch.fx can trace.
 
     Returns:
-        A network with the same outputs; a functional ReLU in ``branch.conv`` becomes a module beside it.
+        A network with the same outputs. The new modules are at its top level.
 
     >>> class Twice(nn.Module):
     ...     def forward(self, x):
@@ -96,7 +96,7 @@ def as_modules(model: nn.Module) -> fx.GraphModule:
 
 
 def _use_once(traced: fx.GraphModule, node: fx.Node, used: set[str]) -> None:
-    """Out of place; and a module without parameters that is called again gets a copy for this call."""
+    """Make the module that a node calls work out of place; if it was called before and has no parameters, copy it."""
     target = str(node.target)
     module = traced.get_submodule(target)
     if isinstance(module, nn.ReLU | nn.Dropout):
@@ -109,10 +109,10 @@ def _use_once(traced: fx.GraphModule, node: fx.Node, used: set[str]) -> None:
 
 
 def _module_for(node: fx.Node) -> nn.Module | None:
-    """The module that does what a functional operation of a traced network does, or None where none is needed."""
+    """The module that does the same as a function call in a traced network; None if the call can stay."""
     kind = MODULES.get(node.target)
     if kind is None or (kind is Add and not all(isinstance(arg, fx.Node) for arg in node.args)):
-        return None  # also for the sum with a constant
+        return None  # sums with a constant stay too
     accepted = inspect.signature(kind).parameters
     settings = {key: value for key, value in node.kwargs.items() if key in accepted and key not in FUNCTION_ONLY}
     return kind(*(() if kind is Add else node.args[1:]), **settings)

@@ -1,6 +1,6 @@
-"""Chapters as programs: what parameters they take, running one at a size, and what a committed one must look like.
+"""Chapters as programs: their parameters, their execution, and checks of the committed notebooks.
 
-No torch: the chapter's own kernel imports it.
+Nothing here imports torch; the kernel of a chapter does.
 """
 
 from gendyn_lite.notebooks.chapters import book_folder, chapter_path, chapters, checked, parameters

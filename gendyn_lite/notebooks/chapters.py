@@ -1,4 +1,4 @@
-"""Where the book is, which chapters it has, how they are read, and the parameters that they take."""
+"""The chapters of the book: their names and paths, reading their notebooks, and their parameters."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from gendyn_lite.results.files import book_folder, roots
 from gendyn_lite.results.runs import check_profile
 
 Values = Mapping[str, Any] | None  # parameters of a chapter by name
-# What papermill can write into a cell: a tuple would arrive as text.
+# Types of parameters: those that papermill can write into a cell (a tuple would become text).
 _TYPES = {"int": int, "float": float, "str": str, "bool": bool, "list": list}
 
 
 def chapters(*, book: Path | None = None) -> list[str]:
-    """Names of the chapters in the order of the table of contents.
+    """The names of the chapters in the order of the table of contents.
 
     Args:
         book: The book's folder (default: that of this checkout).
@@ -46,7 +46,7 @@ def chapters(*, book: Path | None = None) -> list[str]:
 
 
 def _files(node: Any) -> list[str]:
-    """The ``root:`` and every ``file:`` of a table of contents, in order."""
+    """The values of ``root:`` and of every ``file:`` in a table of contents, in order."""
     if isinstance(node, list):
         return [file for item in node for file in _files(item)]
     if not isinstance(node, dict):
@@ -86,41 +86,41 @@ def read_notebook(path: Path) -> Any:
     """The notebook in a file.
 
     Raises:
-        UserError: The file holds no valid notebook of nbformat 4.
+        UserError: The file is not a valid notebook of nbformat 4.
     """
     return notebook_of(path.read_bytes(), name=path.name)
 
 
 def notebook_of(content: bytes, *, name: str) -> Any:
-    """The notebook that a file of this name holds, given its content. See `read_notebook`."""
+    """Parse the content of a notebook file of the given name; errors as for `read_notebook`."""
     try:
         notebook = nbformat.reader.reads(content.decode())
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of cells without an id, which get one
+            warnings.simplefilter("ignore")  # about cells without an id, which get one
             nbformat.validate(notebook, version=4)
-    except Exception as error:  # nbformat raises whatever a wrong type happens to lead to
+    except Exception as error:  # nbformat raises all kinds of errors on malformed input
         raise UserError(f"{name} is not a valid notebook of nbformat 4: {_line(error)}") from None
     return notebook
 
 
 def _line(error: Exception) -> str:
-    """An error as one line that can be read."""
+    """The message of an error as one line of at most 200 characters."""
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def notebook_text(notebook: Any) -> str:
-    """A notebook as the text of its file."""
+    """The text of a notebook's file."""
     return nbformat.writes(notebook).rstrip("\n") + "\n"
 
 
 def kernel_environment() -> dict[str, str]:
-    """What every kernel of a chapter finds in its environment: `roots`, where it was started from, and no noise."""
-    quiet = {"PYDEVD_DISABLE_FILE_VALIDATION": "1", "TQDM_DISABLE": "1"}  # no debugger's notice, no dead bars
-    return {**roots(), **quiet, "GENDYN_TYPED_IN": str(Path.cwd())}  # see data/image_folder.py
+    """The environment variables of a chapter's kernel: `roots`, the working folder, and settings against noise."""
+    quiet = {"PYDEVD_DISABLE_FILE_VALIDATION": "1", "TQDM_DISABLE": "1"}  # no debugger warning, no progress bars
+    return {**roots(), **quiet, "GENDYN_TYPED_IN": str(Path.cwd())}  # the last one is read by data/image_folder.py
 
 
 class Parameter(NamedTuple):
-    """One line ``name: type = default  # help`` of the parameters cell."""
+    """A parameter of a chapter: one line ``name: type = default  # help`` of its parameters cell."""
 
     type: str
     default: Any
@@ -128,16 +128,16 @@ class Parameter(NamedTuple):
 
 
 def parameters(path: Path) -> dict[str, Parameter]:
-    """The parameters of a notebook, in the order of its cell.
+    """The parameters of a notebook.
 
     Args:
         path: A notebook with exactly one code cell tagged ``parameters``, of lines ``name: type = default  # help``.
 
     Returns:
-        Each by its name.
+        The parameters by name, in their order in the cell.
 
     Raises:
-        UserError: The cell is missing or duplicated, or a line of it is something else.
+        UserError: The cell is missing or duplicated, or one of its lines has another form.
 
     >>> parameters(chapter_path("01_random_labels"))["profile"].default
     'smoke'
@@ -158,7 +158,7 @@ def read_parameters(source: str, *, name: str = "notebook") -> dict[str, Paramet
     try:
         lines = ast.parse(source).body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise UserError(f"{name}, parameters cell: it is not Python: {error}") from None
+        raise UserError(f"{name}, parameters cell: it is not valid Python: {error}") from None
     found, texts = {}, source.encode().splitlines()
     for line in lines:
         expected = f"{name}, parameters cell, line {line.lineno}: expected 'name: type = default  # help'"
@@ -176,20 +176,21 @@ def read_parameters(source: str, *, name: str = "notebook") -> dict[str, Paramet
 
 
 def checked(chapter: str | Path, *, profile: str = "smoke", values: Values = None) -> tuple[Path, dict[str, Any]]:
-    """The notebook of a chapter, and the parameters that differ from its own. Nothing runs.
+    """Check parameters for a chapter without executing it.
 
-    Ranges are the chapter's own business: its configuration refuses what is outside them.
+    Ranges of values are not checked here; the configurations of the chapter's runs do that.
 
     Args:
         chapter: Name of a chapter, or the path of a notebook.
         profile: ``"smoke"``, ``"colab"`` or ``"full"``.
-        values: Other parameters; text (from a command line) is read as the parameter's type.
+        values: Other parameters by name; text, as from a command line, is converted to the parameter's type.
 
     Returns:
-        The path, and the parameters, each in its type.
+        The path of the notebook, and the parameters that differ from its defaults, converted to their types.
 
     Raises:
-        UserError: An unknown chapter, profile or parameter (with the nearest match), or a value of the wrong type.
+        UserError: A chapter, profile or parameter is unknown (the message names the nearest match), or a value has the
+            wrong type.
 
     >>> checked("01_random_labels", profile="colab", values={"epochs": "5"})[1]
     {'epochs': 5, 'profile': 'colab'}
@@ -197,7 +198,7 @@ def checked(chapter: str | Path, *, profile: str = "smoke", values: Values = Non
     path = chapter_path(chapter)
     check_profile(profile)
     if "profile" in (values or {}):
-        raise UserError("the profile is not a parameter for -p: use --profile (in Python: profile=)")
+        raise UserError("the profile cannot be set by -p: use --profile (in Python: profile=)")
     given, known = {**(values or {}), "profile": profile}, parameters(path)
     for name in given:
         if name not in known:
@@ -207,7 +208,7 @@ def checked(chapter: str | Path, *, profile: str = "smoke", values: Values = Non
 
 
 def _typed(name: str, value: Any, parameter: Parameter) -> Any:
-    """One value in the type of its parameter."""
+    """Convert one value to the type of its parameter."""
     hint = _hint(parameter.type)
     if isinstance(value, str):
         value = check_type(name, value, str)
@@ -222,7 +223,7 @@ def _typed(name: str, value: Any, parameter: Parameter) -> Any:
 
 
 def _literal(text: str) -> Any:
-    """The value that a command line's text stands for; text that stands for nothing stays text, and fails its type."""
+    """The Python value that text from a command line stands for; other text stays text, which `check_type` refuses."""
     words = {"true": True, "false": False, "none": None}
     if text.lower() in words:
         return words[text.lower()]
@@ -233,7 +234,7 @@ def _literal(text: str) -> Any:
 
 
 def _hint(kind: str) -> Any:
-    """The type that an annotation such as ``int | None`` or ``list[float]`` names."""
+    """The type that an annotation such as ``int | None`` or ``list[float]`` names; a KeyError if it is not allowed."""
     plain, _, rest = (part.strip() for part in kind.partition("|"))
     found = _TYPES[plain.partition("[")[0]]
     if rest not in ("", "None"):

@@ -1,7 +1,7 @@
-"""What a committed notebook holds: outputs of its own execution, figures of published tables, the project's address.
+"""Committed notebooks: their tidy outputs, checks of these, and the project's address in their set-up cells.
 
-The address is in `_config.yml`, and in the set-up cell of every chapter, which installs from it. Until it is set, the
-set-up cell of a notebook opened alone (on Colab) says so and installs nothing.
+The address is in `_config.yml` and in the set-up cell of every chapter, which installs the package from there if the
+notebook is opened alone, as on Colab. Until it is set, that cell only says that the package has to be installed.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from gendyn_lite.notebooks.chapters import book_folder, chapter_path, chapters, 
 from gendyn_lite.results.files import write_text
 from gendyn_lite.results.published import published, published_experiments
 
-NOT_COMPARED = "nbval-ignore-output"  # tag of a cell whose output nbval does not compare; `SEAL` guards it instead
-SEAL = "outputs_sha256"
+NOT_COMPARED = "nbval-ignore-output"  # tag of a cell whose outputs nbval does not compare; they are sealed instead
+SEAL = "outputs_sha256"  # metadata of such a cell: the hash of its outputs
 LIVE_ONLY = "live-only"  # tag of a cell whose output needs a kernel (ipywidgets); pages show `NOTE` instead
 WIDGET = "application/vnd.jupyter.widget-view+json"
 NOTE = "This explorer needs a live kernel: open the chapter in Jupyter or Colab and run this cell."
@@ -32,11 +32,12 @@ METADATA = {
 
 
 def tidy(notebook: Any) -> Any:
-    """Take out of an executed notebook what differs from run to run, and what is dead without a kernel.
+    """Remove from an executed notebook what changes with every execution and what does not work without a kernel.
 
-    Timestamps, papermill's records, widget state, interpreter versions. The output of a cell tagged ``live-only``
-    becomes a note; of any other cell, outputs that are widgets (progress bars) go. Outputs that nbval does not compare
-    (they hang on the processor, as numbers of trained networks do) are sealed: one that is edited by hand is noticed.
+    Timestamps, papermill's records, widget state and interpreter versions are removed. The output of a cell tagged
+    ``live-only`` is replaced by a note; outputs of other cells that are widgets (progress bars) are removed. Outputs
+    that nbval does not compare, because they depend on the processor like the numbers of trained networks, are sealed
+    by a hash, so that edits by hand are noticed.
     """
     notebook.metadata = nbformat.from_dict(METADATA)
     for cell in notebook.cells:
@@ -66,17 +67,17 @@ def seal(outputs: Any) -> str:
 
 
 def check_executed(path: Path) -> None:
-    """Refuse a notebook that strict nbval would wave through, or that would render wrongly.
+    """Check that a notebook was executed completely and in order, and can be committed.
 
-    nbval compares nothing in a cell without an execution count, so a stripped notebook passes it.
+    nbval alone is not enough: it compares nothing in cells without an execution count, so a notebook without outputs
+    passes it.
 
     Args:
         path: The notebook.
 
     Raises:
-        UserError: The first cell that was not executed in order, failed, wrote to stderr, holds a widget or an output
-            that is not the one it was sealed with; papermill's or widgets' metadata; an invalid notebook. In one line,
-            with what to do.
+        UserError: It is not a valid notebook; a cell was not executed in order, failed, wrote to stderr, or has a
+            widget or outputs other than those that were sealed; or metadata of papermill or widgets are left.
 
     >>> check_executed(chapter_path("00_data"))
     """
@@ -84,14 +85,14 @@ def check_executed(path: Path) -> None:
 
 
 def check_notebook(notebook: Any, *, name: str) -> None:
-    """`check_executed` for a notebook that was read already; errors call it by its file's name."""
+    """Check a notebook that was read already, as `check_executed` does; errors start with `name`."""
     problem = next(_problems(notebook), None)
     if problem:
         raise UserError(f"{name}: {problem}; execute it again with `make refresh`")
 
 
 def _problems(notebook: Any) -> Iterator[str]:
-    """Every fault of a notebook, in order."""
+    """Iterate over the problems of a notebook, in words."""
     yield from (f"metadata {name!r} is left in it" for name in ("widgets", "papermill") if name in notebook.metadata)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     if not code:
@@ -107,7 +108,7 @@ def _problems(notebook: Any) -> Iterator[str]:
 
 
 def _faults(cell: Any) -> Iterator[str]:
-    """What is wrong with the outputs of one cell."""
+    """Iterate over the problems of one cell's outputs, in words."""
     tags = cell.metadata.get("tags", [])
     if LIVE_ONLY in tags and NOT_COMPARED not in tags:
         yield f"is tagged {LIVE_ONLY!r} and needs the tag {NOT_COMPARED!r} too"
@@ -117,34 +118,32 @@ def _faults(cell: Any) -> Iterator[str]:
         if output.output_type == "stream" and output.name == "stderr":
             yield f"wrote to stderr: {output.text.strip()[:80]!r}"
         if WIDGET in output.get("data", {}):
-            yield f"holds a widget, which is dead without a kernel: tag it {LIVE_ONLY!r}"
+            yield f"holds a widget, which does not work without a kernel: tag it {LIVE_ONLY!r}"
     if NOT_COMPARED in tags and cell.metadata.get(SEAL) != seal(cell.outputs):
-        yield "has outputs that are not those of its execution: they were edited, or executed by other means"
+        yield "has outputs other than those that were sealed: they were edited, or not executed by `gendyn refresh`"
 
 
-# A caption of `provenance_line`: the profile, and groups of runs by the beginning of their id.
+# A line of `gendyn_lite.results.provenance_line` in a caption: the profile, and the first digits of each group_id.
 _CAPTION = re.compile(r"profile ([a-z]+(?: and [a-z]+)*)(: method demo)?[^;]*; [^;]*; groups ([^.]*)")
 _GROUP = re.compile(r"\b[0-9a-f]{8}\b")
 
 
-def verify_figures(notebooks: Iterable[Path], *, folder: Path | None = None) -> int:
-    """Check that every published figure of the notebooks has rows behind it: its caption names groups of runs.
+def verify_figures(notebooks: Iterable[Path]) -> int:
+    """Check that the groups of runs named in the captions of published figures exist in the published tables.
 
     Args:
         notebooks: Executed notebooks.
-        folder: Folder of the published tables.
 
     Returns:
-        The number of captions checked. Those of smoke runs, which are made with the page, are not counted.
+        The number of captions that were checked. Those of smoke runs, which the page itself trains, are skipped.
 
     Raises:
-        UserError: A caption names a group that no table has.
+        UserError: A caption names a group that is in no table.
 
     >>> verify_figures([chapter_path("03_fisher_mask")]) > 3
     True
     """
-    tables = [published(name, folder=folder) for name in published_experiments(folder=folder)]
-    known = {group[:8] for table in tables for group in table["group_id"]}
+    known = {group[:8] for name in published_experiments() for group in published(name)["group_id"]}
     count = 0
     for path in notebooks:
         outputs = [output for cell in read_notebook(path).cells for output in cell.get("outputs", [])]
@@ -165,8 +164,8 @@ except ModuleNotFoundError:
     if not repository:
         raise SystemExit("install gendyn_lite first: see the project's README") from None
     %pip install --quiet "git+{{repository}}"'''
-_NAME = r"(?!\.+(?:/|\Z))[\w.\-~]+"  # not "." or "..", which lead elsewhere
-_ADDRESS = re.compile(rf"https://\w[\w.\-]*(:\d+)?(/{_NAME}){{2,}}", re.ASCII)  # a host, an owner, a name
+_NAME = r"(?!\.+(?:/|\Z))[\w.\-~]+"  # a part of a path, other than "." and ".."
+_ADDRESS = re.compile(rf"https://\w[\w.\-]*(:\d+)?(/{_NAME}){{2,}}", re.ASCII)  # host, owner, name
 _CONFIG = re.compile(r"^(# )?repository: \{url: .*\n(?:# )?launch_buttons: .*$", re.MULTILINE)
 _ON = (
     'repository: {{url: "{url}", path_to_book: "", branch: student}}\n'
@@ -179,15 +178,15 @@ def configure(url: str, *, config: Path | None = None, notebooks: Sequence[Path]
     """Write the project's address into `_config.yml` and into the set-up cell of every chapter.
 
     Args:
-        url: For instance ``"https://github.com/OWNER/REPO"``; empty to unset it, which turns launch buttons off.
-        config: The configuration (default: this checkout's).
+        url: The address, such as ``"https://github.com/OWNER/REPO"``; empty to unset it, which removes launch buttons.
+        config: The configuration file of the book (default: that of this checkout).
         notebooks: The chapters (default: all of this checkout).
 
     Returns:
-        The files that changed.
+        The files that were changed.
 
     Raises:
-        UserError: No https address of an owner's repository; a file without the place to write to. Nothing is written.
+        UserError: It is not an https address of a repository, or a file has no line for it. Nothing is written then.
     """
     url = _checked(url)
     config = config or book_folder().parent / "_config.yml"
@@ -204,9 +203,9 @@ def configure(url: str, *, config: Path | None = None, notebooks: Sequence[Path]
 
 
 def _checked(url: str) -> str:
-    """The address without what makes two spellings of one, or an error."""
+    """The address without a trailing ``/`` or ``.git``; an error if it is not one."""
     url = url.strip().removesuffix("/").removesuffix(".git")
-    if "@" in url:  # not shown: it may be a secret
+    if "@" in url:  # the message must not show it, since it may contain a password
         raise UserError("the repository's address holds a user name or a password (before '@'): leave them out")
     if url and not _ADDRESS.fullmatch(url):
         raise UserError(f"repository {url!r} is not an address such as https://github.com/OWNER/REPO")
@@ -214,7 +213,7 @@ def _checked(url: str) -> str:
 
 
 def with_address(path: Path, url: str) -> str:
-    """A chapter's text with the address in its set-up cell."""
+    """The text of a chapter's file with the address in its set-up cell."""
     notebook = read_notebook(path)
     first = next((cell for cell in notebook.cells if cell.cell_type == "code"), None)
     if first is None or not first.source.startswith("repository = "):

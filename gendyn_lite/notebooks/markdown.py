@@ -1,6 +1,6 @@
-"""The Markdown of a chapter as JupyterLab, VS Code and Colab render it: MyST's directives and roles in plain words.
+"""Convert MyST's directives and roles to the plain Markdown that JupyterLab, VS Code and Colab render.
 
-A directive or role that has no plain form here is an error, so that none is ever left raw.
+A directive or role that cannot be converted is an error, so that none is ever left unrendered.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import yaml
 
 from gendyn_lite.errors import UserError
 
-# A directive, or a listing, within which nothing is read.
+# A directive, or a code block, whose content is not parsed.
 _FENCE = re.compile(
     r"^(?P<fence>`{3,}|:{3,})(?:\{(?P<name>[\w-]+)\})?[^\S\n]*(?P<title>[^\n]*)\n(?P<body>.*?)^(?P=fence)[^\S\n]*\n?$",
     re.MULTILINE | re.DOTALL,
@@ -28,18 +28,18 @@ _TO_LABEL = re.compile(r"\[([^\]]+)\]\([\w-]+\)")
 _HEADING = re.compile(r"^# (.+)$", re.MULTILINE)
 _ENTRY = re.compile(r"@\w+\{(\w+),\n(.*?)\n\}", re.DOTALL)
 _FIELD = re.compile(r"(\w+)\s*=\s*\{(.*)\},?$", re.MULTILINE)
-_BRACES = str.maketrans("", "", "{}")  # BibTeX's, around capitals that stay
+_BRACES = str.maketrans("", "", "{}")  # removes BibTeX's braces, which protect capitals
 _ARXIV = re.compile(r"arXiv:(\S+)")
 
 
 class Book(NamedTuple):
-    """What the text of one page may refer to.
+    """Everything in the book that the text of a page may refer to.
 
     Attributes:
-        numbers: Of every equation and exercise, by its label, as the book numbers them: ``"4.1"``.
-        titles: Of every page, by the name of its file.
+        numbers: Numbers of equations and exercises as in the book, such as ``"4.1"``, by label.
+        titles: Titles of pages, by file name without suffix.
         chapters: Names of the pages that are notebooks.
-        sources: Fields of every entry of the bibliography, by its key.
+        sources: Fields of each entry of the bibliography, by key.
     """
 
     numbers: dict[str, str]
@@ -49,7 +49,7 @@ class Book(NamedTuple):
 
 
 def read_book(book: Path) -> Book:
-    """Read what can be referred to in the folder of a book."""
+    """Read what pages may refer to from the folder of a book."""
     toc = yaml.safe_load((book / "_toc.yml").read_text(encoding="utf-8"))
     parts = [part["chapters"] for part in toc.get("parts", ()) if part.get("numbered")]
     numbered = [Path(one["file"]).stem for part in parts for one in part]
@@ -70,13 +70,13 @@ def read_book(book: Path) -> Book:
 
 
 def _markdown(path: Path) -> str:
-    """All text of a notebook."""
+    """The text of all Markdown cells of a notebook."""
     cells = json.loads(path.read_bytes())["cells"]
     return "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
 
 
 def _labels(text: str) -> Iterator[tuple[str, str]]:
-    """The directives of a text that have a label: name, label."""
+    """The directives in a text that have a label, as pairs (name, label)."""
     for found in _FENCE.finditer(text):
         options, _ = _options(found["body"])
         if "label" in options:
@@ -84,7 +84,7 @@ def _labels(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _options(body: str) -> tuple[dict[str, str], str]:
-    """The options of a directive, and what stands below them."""
+    """Split the body of a directive into its options and the rest."""
     options: dict[str, str] = {}
     while line := _OPTION.match(body):
         options[line[1]] = line[2].strip()
@@ -93,22 +93,22 @@ def _options(body: str) -> tuple[dict[str, str], str]:
 
 
 class Plain:
-    """Makes the text of one chapter plain.
+    """Converts the text of one chapter to plain Markdown.
 
     Args:
-        chapter: Its name.
-        book: What it may refer to.
-        solutions: Whether solutions stay, folded; else nothing of them is left.
+        chapter: Name of the chapter.
+        book: What its text may refer to.
+        solutions: Whether solutions are kept, folded, or removed.
     """
 
     def __init__(self, chapter: str, book: Book, *, solutions: bool = True) -> None:
         self.chapter, self.book, self.solutions = chapter, book, solutions
 
     def text(self, text: str) -> str:
-        """A text without a directive or a role.
+        """Convert a text.
 
         Raises:
-            UserError: One that has no plain form, or refers to what does not exist.
+            UserError: A directive or role cannot be converted, or refers to something that does not exist.
 
         >>> Plain("04_stiffness", Book({"eq-a": "4.1"}, {}, (), {})).text("See {eq}`eq-a`.")
         'See (4.1).'
@@ -120,9 +120,11 @@ class Plain:
         return "".join([*parts, self._inline(text[end:])])
 
     def _inline(self, text: str) -> str:
+        """Convert text outside of directives."""
         return _ROLE.sub(self._role, _TO_LABEL.sub(r"\1", _LABEL.sub("", text)))
 
     def _role(self, found: re.Match[str]) -> str:
+        """Convert a role."""
         name, text = found[1], " ".join(found[2].split())
         split = _TARGET.fullmatch(text)
         words, target = (split["words"], split["target"]) if split else ("", text)
@@ -141,7 +143,7 @@ class Plain:
         raise UserError(f"{self.chapter}: the role {{{name}}} has no plain form: give it one in {__name__}")
 
     def _cited(self, keys: list[str], *, within: bool) -> str:
-        """Sources as links: authors and year, all of it in brackets or the year alone."""
+        """A citation with links to arXiv; brackets are around all of it if `within` is set, else around the year."""
         told = []
         for key in keys:
             source = self._known(self.book.sources, key)
@@ -153,7 +155,7 @@ class Plain:
         return f"({'; '.join(told)})" if within else " and ".join(told)
 
     def _block(self, found: re.Match[str]) -> str:
-        """What stands for a directive; a listing stays."""
+        """Convert a directive; a code block stays as it is."""
         name = found["name"]
         if not name:
             return found[0]
@@ -163,6 +165,7 @@ class Plain:
         options, body = _options(found["body"])
         return getattr(self, f"_{name}")(found["title"].strip(), options, body)
 
+    # One method for each directive, called with its title, options and body.
     def _math(self, _: str, options: dict[str, str], body: str) -> str:
         tag = f"\\tag{{{self._known(self.book.numbers, options['label'])}}}\n" if "label" in options else ""
         return f"$$\n{body}\n{tag}$$\n"
@@ -185,18 +188,19 @@ class Plain:
         return "\n".join(f"- {self._listed(source)}" for source in self.book.sources.values()) + "\n"
 
     def _listed(self, source: dict[str, str]) -> str:
-        """A source as an entry of a list."""
+        """An entry of the bibliography in full."""
         names = [" ".join(reversed(name.split(", "))) for name in source["author"].split(" and ")]
         return f"{', '.join(names)}. {source['title']}. {source['year'].rstrip('.')}. {source.get('note', '')}".strip()
 
     def _known(self, names: dict[str, Any], name: str) -> Any:
+        """Look up what the text refers to."""
         if name not in names:
             raise UserError(f"{self.chapter}: its text refers to {name!r}, which the book does not have")
         return names[name]
 
 
 def folded(title: str, body: str) -> str:
-    """A text that opens on a click, with Markdown and formulas in it.
+    """Markdown under a title that opens on a click.
 
     >>> print(folded("Hint", "Look at $x$."))
     <details>

@@ -1,7 +1,7 @@
-"""Plain notebooks for students: a chapter that JupyterLab, VS Code and Colab render, and that otter-grader can grade.
+"""Plain notebooks for students, which JupyterLab, VS Code and Colab render and otter-grader can grade.
 
-They are made from the book's own notebooks, without outputs, and are read back only to see whether somebody has changed
-them. The checkers of the exercises are the tests of otter-grader.
+They are made from the notebooks of the book, without outputs. Existing ones are read only to see whether somebody has
+changed them. The checkers of the exercises serve as otter-grader's tests.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from gendyn_lite.notebooks.committed import METADATA
 from gendyn_lite.notebooks.markdown import Book, Plain, read_book
 from gendyn_lite.results.files import write_text
 
-RUNS = 'runs = ""  # where trained networks are kept: a folder; on Colab "drive", which is your Google Drive'
+RUNS = 'runs = ""  # folder to save trained networks in; on Colab "drive" for your Google Drive'
 READY = """
 
 from gendyn_lite.sweep.here import ready
@@ -33,23 +33,23 @@ _SETUP = re.compile(r"\A(repository = .*)\n")
 _EXERCISE = re.compile(r"^```\{exercise\}.*\n:label: ([\w-]+)$", re.MULTILINE)
 _CHECK = re.compile(r"^solved = (exercises\.check_\w+\(.*\))\Z", re.MULTILINE)
 _CHECKERS = re.compile(r"^from gendyn_lite\.chapters\.(\w+) import .*\bexercises\b", re.MULTILINE)
-_FOLDED = {"hide-input", "remove-input"}  # tags of cells whose code a page folds or leaves out
+_FOLDED = {"hide-input", "remove-input"}  # tags of cells whose code is folded or hidden in the book
 SUMMARY = "from gendyn_lite.chapters.live import summary\n\nsummary({count})"
 
 
 def plain(chapter: str | Path, *, solutions: bool = True, book: Book | None = None) -> Any:
-    """The plain notebook of a chapter.
+    """Make the plain notebook of a chapter.
 
     Args:
         chapter: Name of a chapter, or the path of its notebook.
-        solutions: Whether solutions stay, folded; hints always do.
-        book: What its text may refer to (default: that of this checkout).
+        solutions: Whether solutions are kept, folded; hints always are.
+        book: What its text may refer to (default: the book of this checkout).
 
     Returns:
-        A notebook without outputs. Its metadata say what made it, and hold the tests of otter-grader.
+        A notebook without outputs. Its metadata say which version made it, and contain otter-grader's tests.
 
     Raises:
-        UserError: There is no such chapter, or a directive or role of its text has no plain form.
+        UserError: There is no such chapter, or its text has a directive or role that cannot be converted.
 
     >>> cells = plain("04_stiffness", solutions=False).cells
     >>> any("Solution" in cell.source for cell in cells)
@@ -68,7 +68,7 @@ def plain(chapter: str | Path, *, solutions: bool = True, book: Book | None = No
         place = max(i for i, cell in enumerate(cells) if _CHECK.search(cell.source)) + 1
         heading = nbformat.v4.new_markdown_cell("### How far are you?", id="summary-heading")
         summary = nbformat.v4.new_code_cell(SUMMARY.format(count=len(tests)), id="summary")
-        cells[place + 1 : place + 1] = [heading, summary]  # below the last solution
+        cells[place + 1 : place + 1] = [heading, summary]  # after the solution of the last exercise
     cells = [cell for cell in cells if cell.source.strip()]
     about = {"chapter": path.stem, "version": gendyn_lite.__version__, "solutions": solutions, "sources": seal(cells)}
     metadata = {**METADATA, "gendyn": about, "otter": {"OK_FORMAT": True, "tests": tests}}
@@ -76,19 +76,19 @@ def plain(chapter: str | Path, *, solutions: bool = True, book: Book | None = No
 
 
 def _cell(cell: Any, made: Plain) -> Any:
-    """A cell of a plain notebook."""
+    """Convert one cell."""
     if cell.cell_type == "markdown":
         return nbformat.v4.new_markdown_cell(made.text(cell.source).strip(), id=cell.id)
     tags = set(cell.metadata.get("tags", ()))
     metadata: dict[str, Any] = {"tags": ["parameters"]} if "parameters" in tags else {}
-    own = metadata or _SETUP.match(cell.source) or _CHECK.search(cell.source)  # a student reads or writes it
+    own = metadata or _SETUP.match(cell.source) or _CHECK.search(cell.source)  # cells that students read or edit
     if tags & _FOLDED and not own:
-        metadata = {"jupyter": {"source_hidden": True}, "cellView": "form"}  # JupyterLab's word for it, and Colab's
+        metadata = {"jupyter": {"source_hidden": True}, "cellView": "form"}  # how JupyterLab and Colab hide code
     return nbformat.v4.new_code_cell(cell.source, id=cell.id, metadata=metadata)
 
 
 def _tests(notebook: Any) -> dict[str, Any]:
-    """The tests of otter-grader: each checker has to say that the answer is right."""
+    """Otter-grader's tests of a chapter: for each exercise, that its checker says that the answer is right."""
     found: dict[str, Any] = {}
     label = module = ""
     for cell in notebook.cells:
@@ -106,33 +106,33 @@ def _tests(notebook: Any) -> dict[str, Any]:
 
 
 def student(chapters: Iterable[str], *, out: Path, solutions: bool = True) -> list[Path]:
-    """Write plain notebooks, and beside them the tests that otter-grader reads: ``tests/CHAPTER/*.py``.
+    """Write the plain notebooks of chapters, and otter-grader's tests beside them, ``tests/CHAPTER/*.py``.
 
     Args:
         chapters: Names of chapters.
-        out: Folder to write into; it is made.
-        solutions: Whether solutions stay, folded.
+        out: Folder to write into; it is created.
+        solutions: Whether solutions are kept, folded.
 
     Returns:
-        The notebooks.
+        Paths of the notebooks.
 
     Raises:
-        UserError: A notebook (or a test) there was changed since it was written, or is something else. Nothing is
-            written.
+        UserError: A file that would be replaced was changed since it was written, or was not written by this function.
+            Nothing is written then.
     """
     if out.exists() and not out.is_dir():
         raise UserError(f"--out: {out} is not a folder, expected one for plain notebooks")
     chapters = tuple(chapters)
-    book = read_book(book_folder())._replace(chapters=chapters)  # a link leads only to what is written with it
+    book = read_book(book_folder())._replace(chapters=chapters)  # only chapters that are written here become links
     made = {out / f"{chapter}.ipynb": plain(chapter, solutions=solutions, book=book) for chapter in chapters}
     texts = {path: notebook_text(notebook) for path, notebook in made.items()} | _files_of_tests(made)
-    before = _files_of_tests({path: there for path in made if (there := _there(path))})  # of an earlier version
+    before = _files_of_tests({path: there for path in made if (there := _there(path))})  # may be of an earlier version
     changed = [
         path for path, text in texts.items() if path.exists() and not _as_written(path, {text, before.get(path, text)})
     ]
     if changed:
         names = ", ".join(str(path.relative_to(out)) for path in changed)
-        raise UserError(f"{out} has files that were changed since they were written: {names}; take another --out")
+        raise UserError(f"{out} has files that were changed since they were written: {names}; choose another --out")
     for path, text in texts.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, text)
@@ -140,7 +140,7 @@ def student(chapters: Iterable[str], *, out: Path, solutions: bool = True) -> li
 
 
 def _files_of_tests(notebooks: Mapping[Path, Any]) -> dict[Path, str]:
-    """The files of otter-grader beside plain notebooks: the tests that stand in their metadata."""
+    """The texts of otter-grader's test files, by path, from the tests in the metadata of plain notebooks."""
     texts = {}
     for path, notebook in notebooks.items():
         for name, test in notebook.metadata.get("otter", {}).get("tests", {}).items():
@@ -150,7 +150,7 @@ def _files_of_tests(notebooks: Mapping[Path, Any]) -> dict[Path, str]:
 
 
 def _there(path: Path) -> Any:
-    """The notebook in a file; None where there is none."""
+    """The notebook in a file, or None if the file is missing or not a notebook."""
     try:
         return read_notebook(path)
     except (UserError, OSError):
@@ -158,7 +158,7 @@ def _there(path: Path) -> Any:
 
 
 def _as_written(path: Path, texts: Collection[str]) -> bool:
-    """Whether a file is one of ours that nobody has changed; that a notebook was run is no change."""
+    """Whether a file was written by `student` and not changed since, other than by executing the notebook."""
     if path.suffix != ".ipynb":
         return path.read_text(encoding="utf-8", errors="replace") in texts
     notebook = _there(path)
@@ -166,7 +166,7 @@ def _as_written(path: Path, texts: Collection[str]) -> bool:
 
 
 def seal(cells: Iterable[Mapping[str, Any]]) -> str:
-    """The hash of what stands in cells, whatever their outputs.
+    """A hash of the sources of cells, without their outputs.
 
     >>> seal([]) == seal([{"cell_type": "code", "source": "1"}])
     False

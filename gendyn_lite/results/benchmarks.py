@@ -1,4 +1,4 @@
-"""Published benchmarks, with their provenance; and a status of everything that is published."""
+"""Published benchmarks with their provenance, and an overview of everything that is published."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from gendyn_lite.results.published import published
 from gendyn_lite.results.runs import environment
 from gendyn_lite.results.tables import summarize
 
-COLUMNS = ["case", "device", "unit", "ours", "peer", "theirs"]  # of a benchmark, beside ratio
+COLUMNS = ["case", "device", "unit", "ours", "peer", "theirs"]  # of a benchmark's table; `ratio` is added
 
 
 def publish_benchmark(
     name: str, rows: Iterable[Mapping[str, Any]], *, goals: Mapping[str, float], to: Path | None = None, **env: Any
 ) -> Path:
-    """Write one benchmark's table with its provenance, sealed; both files are replaced, or none.
+    """Write a benchmark's table and its sealed provenance record; either both files are replaced or neither is.
 
     Args:
         name: What was measured, for instance ``"training"``.
-        rows: One row for each case and peer: `case`, `device`, `unit` (the unit of speed, larger is better), `ours`,
-            `peer`, `theirs`. The ratio ours / theirs is added.
-        goals: Peer, or case, → the least ratio that we set out for; a case's holds for each of its peers.
+        rows: One row per case and peer: ``case``, ``device``, ``unit`` (of the speeds; larger is better), ``ours``,
+            ``peer``, ``theirs``. The ratio ours / theirs is added.
+        goals: The ratio that we aim for at least, by peer or by case; a case's goal holds for all its peers.
         to: Folder of the published tables.
-        **env: What else is recorded (threads, rounds, the command).
+        **env: Further entries of the record, such as threads, rounds and the command.
 
     Returns:
-        The table's path.
+        Path of the table.
 
     Raises:
         UserError: The name is invalid, there are no rows, or a speed is not a positive number.
@@ -74,8 +74,7 @@ def benchmark(name: str, *, folder: Path | None = None) -> pd.DataFrame:
         folder: Folder of the published tables.
 
     Returns:
-        A row for each case and peer, with the ratio of speeds ours / theirs and the goal for that peer (NaN where there
-        is none).
+        One row per case and peer, with the ratio of speeds ours / theirs and the goal for it (NaN if there is none).
 
     Raises:
         UserError: It is not published, or was edited by hand.
@@ -89,7 +88,7 @@ def benchmark(name: str, *, folder: Path | None = None) -> pd.DataFrame:
 
 
 def _sealed_benchmark(name: str, root: Path) -> tuple[dict[str, Any], bytes]:
-    """The record and the table of a benchmark, as they were published."""
+    """The record and the table of a benchmark, once their seal is verified."""
     if name not in benchmark_names(folder=root):
         raise unknown_name("benchmark", name, benchmark_names(folder=root))
     path = standing(root / "performance") / f"{name}.csv"
@@ -98,14 +97,14 @@ def _sealed_benchmark(name: str, root: Path) -> tuple[dict[str, Any], bytes]:
 
 
 def benchmark_line(name: str, *, folder: Path | None = None) -> str:
-    """Where a benchmark's numbers come from, in a line for its caption.
+    """The provenance of a benchmark in one line, for its caption.
 
     Args:
         name: One of `benchmark_names`.
         folder: Folder of the published tables (default: those of the book).
 
     Returns:
-        Command, machine, version of torch and commit.
+        Command, machine, torch version and commit.
 
     Raises:
         UserError: It is not published, or was edited by hand.
@@ -118,19 +117,17 @@ def benchmark_line(name: str, *, folder: Path | None = None) -> str:
 
 
 STATUS = ["experiment", "data", "profile", "device", "networks", "examples", "runs", "seeds", "rows", "hours"]
-SHOWN = 3  # networks that a row of it names
+SHOWN = 3  # number of networks up to which a row of `status` names them
 
 
-def status(*, folder: Path | None = None) -> pd.DataFrame:
-    """One row for each published experiment, data set, profile and device.
-
-    Args:
-        folder: Folder of the published tables.
+def status() -> pd.DataFrame:
+    """An overview of all published runs, one row per experiment, data set, profile and device.
 
     Returns:
-        ``experiment``, ``data``, ``profile``, ``device``, ``networks`` (names, or how many), ``examples`` (training
-        examples, smallest to largest), ``runs``, ``seeds`` (fewest of any setting), ``rows`` (of the published table)
-        and ``hours`` of training, summed over runs.
+        Columns ``experiment``, ``data``, ``profile``, ``device``, ``networks`` (names, or their number), ``examples``
+        (training examples, from smallest to largest), ``runs`` (their number), ``seeds`` (smallest number of any
+        setting), ``rows`` (of the published table) and ``hours`` (of training, summed over runs).
+
 
     Raises:
         UserError: A table was edited by hand.
@@ -139,8 +136,8 @@ def status(*, folder: Path | None = None) -> pd.DataFrame:
     True
     """
     found = []
-    for name in published_experiments(folder=folder):
-        for keys, rows in published(name, folder=folder).groupby(["data", "profile", "device"], sort=False):
+    for name in published_experiments():
+        for keys, rows in published(name).groupby(["data", "profile", "device"], sort=False):
             runs = summarize(rows)
             networks, n_train = runs["network"].unique(), runs["n_train"].astype(int)
             named = ", ".join(networks) if len(networks) <= SHOWN else f"{len(networks)} networks"

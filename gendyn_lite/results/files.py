@@ -1,4 +1,4 @@
-"""Files written whole or not at all; folders of published tables: where they lie, their seals, swapped in whole."""
+"""Files and folders written atomically, locks between processes, and the folders and seals of published tables."""
 
 from __future__ import annotations
 
@@ -22,36 +22,36 @@ from gendyn_lite.errors import NAME, Failed, UserError, check_name
 RUNS, CURVES, RECORD = "runs.csv", "curves.csv", "provenance.json"
 AGAIN = "remove the run's folder and run it again"
 RESTORE = "restore its files (from version control or a copy), or remove it and publish its runs again"
-SILENT_SECONDS = 2.0
-PARTIAL = "gendyn-partial"  # suffix of what is being written
+SILENT_SECONDS = 2.0  # of waiting for a lock, before a message says so
+PARTIAL = "gendyn-partial"  # suffix of temporary files
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 class Account(NamedTuple):
-    """What a command did, and what it refused to take; a line each."""
+    """What a command has done, and what it has refused and why, one line each."""
 
     done: list[str]
     refused: list[str]
 
 
 def read_file(path: Path, *, remedy: str = AGAIN) -> bytes:
-    """The bytes of a file; a folder, a pipe or nothing in its place is refused."""
+    """The bytes of a regular file.
+
+    Raises:
+        UserError: It is missing or not a file; the message ends with the remedy.
+    """
     if not path.is_file():
         raise UserError(f"{path} {'is not a file' if path.exists() else 'is missing'}: {remedy}")
     return path.read_bytes()
 
 
 def read_json(path: Path, *, remedy: str = AGAIN) -> dict[str, Any]:
-    """The JSON object in a file.
-
-    Raises:
-        UserError: It is missing or damaged, or holds something else (the file, the reason, the remedy).
-    """
+    """The JSON object in a file; errors as for `read_file` and `parsed`."""
     return parsed(read_file(path, remedy=remedy), path, remedy=remedy)
 
 
 def parsed(text: bytes, path: Path, *, remedy: str = AGAIN) -> dict[str, Any]:
-    """The JSON object that a text of a file stands for.
+    """Parse the JSON object in the content of a file; `path` and `remedy` are for error messages.
 
     >>> parsed(b"[1]", Path("env.json"), remedy="restore it")
     Traceback (most recent call last):
@@ -67,24 +67,24 @@ def parsed(text: bytes, path: Path, *, remedy: str = AGAIN) -> dict[str, Any]:
 
 
 def json_text(value: Any) -> str:
-    """JSON as it is written to files."""
+    """A value as JSON in the form in which it is written to files."""
     return json.dumps(value, indent=1, sort_keys=True) + "\n"
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a value as JSON, as `write_text` does."""
+    """Write a value as JSON, atomically."""
     write_text(path, json_text(value))
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write text, as `write_bytes` does."""
+    """Write text, atomically."""
     write_bytes(path, text.encode())
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write aside, then rename: a reader sees the old file or the new one, never half of one.
+    """Write a file atomically: readers see either the old content or the new one, never a part.
 
-    What killed processes left beside the file is removed.
+    Temporary files beside it that were left by killed processes are removed.
     """
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.{PARTIAL}"):
         process = left.name.split(".")[-2]
@@ -109,12 +109,12 @@ def sha256(path: Path) -> str:
 
 @contextmanager
 def alone(lock: Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold a lock file exclusively among processes. The system frees the lock of a dead process.
+    """Hold a lock file within the block, so that no other process does. The system releases locks of dead processes.
 
-    After two seconds of waiting, one line on stderr says who holds it, and the wait goes on; or it ends there.
+    After two seconds of waiting, a line on stderr says who holds the lock, and the wait continues.
 
     Raises:
-        Failed: Another process holds it, and `wait` is False.
+        Failed: Another process still holds the lock after these two seconds, and `wait` is False.
     """
     lock.parent.mkdir(parents=True, exist_ok=True)
     held, holder = FileLock(lock), lock.with_name(f"{lock.name}.holder")
@@ -125,7 +125,7 @@ def alone(lock: Path, *, wait: bool = True) -> Iterator[None]:
         with suppress(OSError, ValueError):
             who = holder.read_text(encoding="utf-8")
         if not wait:
-            raise Failed(f"{who} holds {lock}: repeat this when it is done") from None
+            raise Failed(f"{who} holds {lock}: try again when it has finished") from None
         sys.stderr.write(f"{who} holds {lock}: waiting for it\n")
         sys.stderr.flush()
         held.acquire()
@@ -138,10 +138,10 @@ def alone(lock: Path, *, wait: bool = True) -> Iterator[None]:
 
 
 def book_folder() -> Path:
-    """The path of the folder ``book``, of the checkout that this package is installed from, else of the working folder.
+    """The folder ``book`` of the checkout that this package is installed from, else that in the working folder.
 
     Raises:
-        UserError: There is none: the package was installed without its book.
+        UserError: There is neither, because the package was installed without the book.
 
     >>> (book_folder() / "_toc.yml").is_file()
     True
@@ -153,14 +153,14 @@ def book_folder() -> Path:
 
 
 def roots() -> dict[str, str]:
-    """Where data and runs are kept, for a kernel whose working folder is that of its chapter: paths by variable."""
+    """Absolute paths of the folders of data and runs, by variable, for kernels, which work in another folder."""
     top = book_folder().parent
     defaults = {"GENDYN_DATA": top / "datasets", "GENDYN_RUNS": top / "runs"}
     return {name: str(Path(os.environ.get(name) or path).resolve()) for name, path in defaults.items()}
 
 
 def published_root() -> Path:
-    """Folder of the published tables: book/results of the checkout, or the copy inside an installed package."""
+    """The folder of the published tables: book/results of the checkout, or the copy in an installed package."""
     shipped = _PACKAGE / "published"
     return shipped if shipped.is_dir() else _PACKAGE.parent / "book" / "results"
 
@@ -179,7 +179,8 @@ def published_experiments(*, folder: Path | None = None) -> list[str]:
     """
     root = folder or published_root()
     found = {path.parent.name for name in (RUNS, CURVES, RECORD) for path in root.glob(f"*/{name}")}
-    aside = {name[1:-4] for name in found if name.startswith(".") and name.endswith(".old")}  # see `standing`
+    # Those that a killed writer left aside: see `standing`.
+    aside = {name[1:-4] for name in found if name.startswith(".") and name.endswith(".old")}
     return sorted(aside | {name for name in found if NAME.fullmatch(name)})
 
 
@@ -187,14 +188,14 @@ def place_of(experiment: str, root: Path | None) -> Path:
     """The folder of a published experiment."""
     check_name("experiment", experiment)
     if experiment == "performance":
-        raise UserError("experiment 'performance': this name is taken by the benchmarks, choose another one")
+        raise UserError("experiment 'performance': this name is reserved for the benchmarks, choose another one")
     return (root or published_root()).resolve() / experiment
 
 
 def seal(record: Mapping[str, Any], *tables: bytes) -> str:
-    """One SHA-256 over some tables and their whole record except the seal itself.
+    """The SHA-256 of some tables together with their record, without the record's own entry ``"seal"``.
 
-    It finds damage and careless edits. Someone who edits can also seal again: then only the runs themselves tell.
+    It detects damage and careless edits. Whoever forges the seal too is found only by a comparison with the runs.
 
     >>> seal({"a": 1, "seal": "old"}, b"table") == seal({"a": 1}, b"table") != seal({"a": 1}, b"tables")
     True
@@ -207,14 +208,14 @@ def seal(record: Mapping[str, Any], *tables: bytes) -> str:
 
 
 def unsealed(what: Path, record: Path, *tables: Path, holds: str, **name: str) -> tuple[dict[str, Any], list[bytes]]:
-    """A published record and its tables, as they were published.
+    """Read a published record and its tables, and verify their seal.
 
     Args:
-        what: What to call them in an error.
-        record: The file of the record.
-        *tables: The files of the tables, in the order in which they were sealed.
-        holds: Key of the record under which there is an object.
-        **name: What the record must say of itself, for instance ``experiment="random_labels"``.
+        what: Path to name in an error.
+        record: File of the record.
+        *tables: Files of the tables, in the order in which they were sealed.
+        holds: A key of the record whose value must be an object.
+        **name: An entry that the record must have, for instance ``experiment="random_labels"``.
 
     Returns:
         The record, and the bytes of each table.
@@ -230,14 +231,14 @@ def unsealed(what: Path, record: Path, *tables: Path, holds: str, **name: str) -
 
 
 def standing(folder: Path) -> Path:
-    """Where to read a folder: in its place, or aside if its writer was killed between the two renames of a swap."""
+    """The path to read a folder from: its own, or the old version's if a writer was killed within `renewed`."""
     folder = folder.resolve()
     return folder if folder.exists() or not _aside(folder, "old").exists() else _aside(folder, "old")
 
 
 @contextmanager
 def changing(folder: Path) -> Iterator[None]:
-    """Exclusive access to a folder among processes; what a killed writer left is first put back or removed."""
+    """Lock a folder within the block, so that no other process changes it, after `recover`."""
     folder = folder.resolve()
     with alone(folder.parent / f".{folder.name}.lock"):
         recover(folder)
@@ -245,15 +246,15 @@ def changing(folder: Path) -> Iterator[None]:
 
 
 def swap(folder: Path, tables: Mapping[str, str], name: str, record: Mapping[str, Any]) -> None:
-    """Write some tables of a folder and their record, sealed: all of them, or none. Other files there stay.
+    """Write tables and their sealed record into a folder: either all of them or none. Other files in it stay.
 
-    A copy of the folder with the new files takes its place. To be called under `changing`.
+    The folder is replaced by a copy with the new files. Call this inside `changing`.
 
     Args:
-        folder: The folder, which need not exist.
-        tables: Text of each table by its file's name, in the order in which they are sealed.
+        folder: The folder; it need not exist.
+        tables: Text of each table by file name, in the order in which they are sealed.
         name: File name of the record.
-        record: What it says; the seal is added.
+        record: The record; its seal is added.
     """
     sealed = {**record, "seal": seal(record, *(text.encode() for text in tables.values()))}
     with renewed(folder) as new:
@@ -267,10 +268,9 @@ def swap(folder: Path, tables: Mapping[str, str], name: str, record: Mapping[str
 
 @contextmanager
 def renewed(folder: Path) -> Iterator[Path]:
-    """A place for a new folder, which takes the place of an old one at the end; a whole one exists at every instant.
+    """Replace a folder by the one that the block creates at the path it is given; after an error the old one stays.
 
-    Yields:
-        Where to make it. The old one is then renamed away and the new one takes its place; after an error it is gone.
+    At every instant there is a complete folder, at its path or aside (see `standing`).
     """
     folder = folder.resolve()
     new = _aside(folder, "new")
@@ -284,7 +284,7 @@ def renewed(folder: Path) -> Iterator[Path]:
 
 
 def recover(folder: Path) -> None:
-    """Bring a folder to rest: an old one is whole until it is renamed to a new one, which is not."""
+    """Clean up after a process killed within `renewed`: remove its new folder, put the old one back if needed."""
     new, old = _aside(folder, "new"), _aside(folder, "old")
     if new.exists():
         shutil.rmtree(new)
@@ -296,4 +296,5 @@ def recover(folder: Path) -> None:
 
 
 def _aside(folder: Path, what: str) -> Path:
+    """The temporary path of the ``"new"`` or ``"old"`` version of a folder."""
     return folder.parent / f".{folder.name}.{what}"

@@ -1,4 +1,4 @@
-"""Complete runs in one small file: packed where they were made, checked and taken in elsewhere. No pandas is needed."""
+"""Pack complete runs into one small file, and unpack them on another machine after checking it. Needs no pandas."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from gendyn_lite.errors import NAME, Failed, UserError, check_name, shown
 from gendyn_lite.results.files import AGAIN, Account, alone, json_text, parsed, read_file, recover, renewed, write_bytes
 from gendyn_lite.results.runs import COMPLETE, check_hashes, read_run, rows_of, run_folders, run_of, runs_root
 
-FILES = ("config.json", "env.json", "metrics.jsonl", COMPLETE)  # of a run; the last one last, as its run wrote them
-RECORDED = {  # of env.json, what tables show
+FILES = ("config.json", "env.json", "metrics.jsonl", COMPLETE)  # of a run, in the order of writing
+RECORDED = {  # entries of env.json that tables show, with their types
     **dict.fromkeys(("profile", "data", "device"), str | None),
     **dict.fromkeys(("n_train", "num_classes"), int | None),
 }
 FORMAT, VERSION = "runs of gendyn_lite", 1
-MOST_BYTES = 1 << 28  # of all files together
-MAGIC = b"\xfd7zXZ\0"  # with which every .xz begins
-RUN = re.compile(rf"{NAME.pattern}/[0-9a-f]{{16}}")
-_AGAIN = "pack the runs again and bring the file over again; nothing was taken in"
-_Files = dict[str, bytes]  # the four files of a run by name
+MOST_BYTES = 1 << 28  # of all files together, unpacked
+MAGIC = b"\xfd7zXZ\0"  # the first bytes of every .xz file
+RUN = re.compile(rf"{NAME.pattern}/[0-9a-f]{{16}}")  # EXPERIMENT/RUN_ID
+_AGAIN = "pack the runs again and copy the file again; nothing was unpacked"
+_Files = dict[str, bytes]  # the content of the four files of a run, by name
 
 
 def pack(experiment: str | None = None, *, root: str | Path | None = None, out: str | Path = "runs.xz") -> Account:
-    """Put the complete runs of every profile into one file, without checkpoints.
+    """Pack the complete runs of all profiles into one file, without checkpoints.
 
-    It is one JSON text with the four small files of each run, compressed as .xz with a SHA-256 of the whole. The same
-    runs give the same bytes. It is written aside and renamed.
+    The file is JSON with the four small files of each run, compressed as .xz with a SHA-256 of the whole. The same runs
+    give the same bytes. The file is written atomically.
 
     Args:
         experiment: Name of the experiment (default: all).
         root: Folder of the runs (default: the variable GENDYN_RUNS, else ``./runs``).
-        out: The file to write; one of that name is replaced if it is a pack too.
+        out: The file to write; an existing file is replaced only if it is a pack.
 
     Returns:
-        How many runs were packed and left out, and a line on each damaged run, which is left out too.
+        How many runs were packed and how many left out; and a line on each damaged run, which is not packed.
 
     Raises:
-        UserError: No run is complete, `out` is something else than a pack, or the runs take more than 256 MiB.
+        UserError: No run is complete, `out` exists and is not a pack, or the runs take more than 256 MiB.
         Failed: Every complete run is damaged.
 
     >>> pack("random_labels", root="no_such_folder")
@@ -54,7 +54,7 @@ def pack(experiment: str | None = None, *, root: str | Path | None = None, out: 
         check_name("experiment", experiment)
     file, place = Path(out), runs_root(root)
     if file.exists():
-        _magic(file, remedy="it stays, choose another name with --out")
+        _magic(file, remedy="it was not replaced, choose another name with --out")
     runs: dict[str, _Files] = {}
     incomplete, refused = 0, []
     places = sorted(each for each in place.glob(experiment or "*") if NAME.fullmatch(each.name))
@@ -69,7 +69,7 @@ def pack(experiment: str | None = None, *, root: str | Path | None = None, out: 
         except UserError as error:
             refused.append(str(error) if str(path) in str(error) else f"{path}: {error}")
     if not runs and refused:
-        raise Failed(f"{refused[0]} ({len(refused)} refused, none to pack)")
+        raise Failed(f"{refused[0]} ({len(refused)} runs refused, none left to pack)")
     if not runs:
         named = f"complete run{f' of {experiment!r}' if experiment else ''} under {place}"
         left = f"; {incomplete} not complete" if incomplete else ""
@@ -82,25 +82,25 @@ def pack(experiment: str | None = None, *, root: str | Path | None = None, out: 
 
 
 def unpack(file: str | Path, *, root: str | Path | None = None) -> Account:
-    """Take in the runs of a pack. All of it is checked before anything is written; then each run is moved in whole.
+    """Unpack the runs of a pack. The whole pack is checked before anything is written; each run is written atomically.
 
-    A run that is complete here stays as it is. What an interrupted one left is replaced, unless a process is at it.
+    A run that is complete in `root` is kept. An interrupted one is replaced, unless a process is writing it.
 
     Args:
         file: A file that `pack` wrote.
         root: Folder of the runs (default: the variable GENDYN_RUNS, else ``./runs``).
 
     Returns:
-        How many runs were taken in or were there already, with the same metrics; and a line on each that was not taken
-        in (complete here with other metrics, damaged or being written here).
+        How many runs were unpacked, and how many were there already with the same metrics; and a line on each run that
+        was refused, because the one in `root` has other metrics, is damaged or is being written.
 
     Raises:
-        UserError: It is no pack, of another version, was cut or edited, holds anything but runs, or would unpack to
-            more than 256 MiB. Nothing was taken in.
+        UserError: The file is not a pack, is of another version, was truncated or edited, holds anything other than
+            runs, or would unpack to more than 256 MiB. Nothing was unpacked.
 
     >>> unpack("no_such_file.xz")
     Traceback (most recent call last):
-    gendyn_lite.errors.UserError: no_such_file.xz is missing: expected a file as gendyn results pack wrote it, ...
+    gendyn_lite.errors.UserError: no_such_file.xz is missing: expected a file written by gendyn results pack; ...
     """
     taken, refused = [], []
     for name, files in _opened(Path(file)).items():
@@ -108,16 +108,24 @@ def unpack(file: str | Path, *, root: str | Path | None = None) -> Account:
             taken.append(_taken_in(runs_root(root) / name, files))
         except (UserError, Failed) as error:
             refused.append(str(error).replace(AGAIN, "remove the run's folder and unpack again"))
-    return Account([f"taken in: {sum(taken)} runs; there already: {len(taken) - sum(taken)}"], refused)
+    return Account([f"unpacked: {sum(taken)} runs; there already: {len(taken) - sum(taken)}"], refused)
 
 
 def _read(path: Path) -> _Files:
-    """The four files of a run's folder."""
+    """The four files in a run's folder."""
     return {name: read_file(path / name) for name in FILES}
 
 
 def _whole(path: Path, files: _Files) -> _Files:
-    """The files of a complete run, if they are the ones that it wrote; `path` ends in its experiment and its id."""
+    """Check the files of a complete run and return them.
+
+    Args:
+        path: Path of the run, which ends in EXPERIMENT/RUN_ID.
+        files: Its files.
+
+    Raises:
+        UserError: A file is damaged, was edited or holds impossible values, or the run belongs to another path.
+    """
     run = run_of(parsed(files["config.json"], path / "config.json"), path)
     if run.config.experiment != path.parent.name:
         raise UserError(f"run folder {path}: it belongs to the experiment {run.config.experiment!r}: move it there")
@@ -133,7 +141,7 @@ def _whole(path: Path, files: _Files) -> _Files:
 
 
 def _check_value(name: str, value: object) -> None:
-    """Refuse a number or a text that no run writes: beyond every float, or with characters that a terminal obeys."""
+    """Refuse values that no run writes: numbers too large for any array, and text with control characters."""
     if isinstance(value, int):
         check_range(name, value, -inf, inf, True)
     if isinstance(value, str) and not value.replace("\n", " ").isprintable():
@@ -141,7 +149,7 @@ def _check_value(name: str, value: object) -> None:
 
 
 def _archive(runs: Mapping[str, _Files]) -> bytes:
-    """The pack of some runs."""
+    """The bytes of a pack of some runs, given by EXPERIMENT/RUN_ID."""
     texts = {run: {name: content.decode() for name, content in files.items()} for run, files in sorted(runs.items())}
     whole = json_text({"format": FORMAT, "version": VERSION, "gendyn_lite": __version__, "runs": texts}).encode()
     if len(whole) > MOST_BYTES:
@@ -150,23 +158,23 @@ def _archive(runs: Mapping[str, _Files]) -> bytes:
 
 
 def _magic(path: Path, *, remedy: str) -> bytes:
-    """The bytes of a file that begins as a pack does."""
+    """The bytes of a file that starts like a pack; any other is refused."""
     content = read_file(path, remedy=remedy)
     if not content.startswith(MAGIC):
-        raise UserError(f"{path} is no pack of runs: {remedy}")
+        raise UserError(f"{path} is not a pack of runs: {remedy}")
     return content
 
 
 def _opened(path: Path) -> dict[str, _Files]:
-    """The runs in a pack, by EXPERIMENT/RUN_ID, all of them checked."""
-    content = _magic(path, remedy="expected a file as gendyn results pack wrote it, bring it over again")
+    """The runs in a pack, by EXPERIMENT/RUN_ID, after all of them are checked."""
+    content = _magic(path, remedy="expected a file written by gendyn results pack; copy it again")
     stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MOST_BYTES)
     try:
         text = stream.decompress(content, MOST_BYTES + 1)
     except lzma.LZMAError:
         raise UserError(f"{path} was cut or changed after it was packed: {_AGAIN}") from None
     if len(text) > MOST_BYTES:
-        raise UserError(f"{path} would unpack to more than {MOST_BYTES:,} bytes: refused as a possible bomb")
+        raise UserError(f"{path} would unpack to more than {MOST_BYTES:,} bytes: refused as a possible zip bomb")
     if not stream.eof or stream.unused_data:
         raise UserError(f"{path} was cut or changed after it was packed: {_AGAIN}")
     index = parsed(text, path, remedy=_AGAIN)
@@ -178,7 +186,7 @@ def _opened(path: Path) -> dict[str, _Files]:
     for name, files in runs.items():
         if not _is_run(name, files):
             told = f"{shown(name)}, expected runs as EXPERIMENT/RUN_ID, each with the texts {', '.join(FILES)}"
-            raise UserError(f"{path} holds {told}: it is not to be trusted, nothing was taken in")
+            raise UserError(f"{path} holds {told}: it cannot be trusted, nothing was unpacked")
     try:
         return {run: _whole(Path(run), {name: files[name].encode() for name in FILES}) for run, files in runs.items()}
     except (UserError, UnicodeEncodeError) as error:
@@ -186,13 +194,18 @@ def _opened(path: Path) -> dict[str, _Files]:
 
 
 def _is_run(name: str, files: Any) -> bool:
-    """Whether a name is one of a run, and what stands under it are the texts of its files."""
+    """Whether an entry of a pack is a run: EXPERIMENT/RUN_ID with the texts of its four files."""
     named = isinstance(files, dict) and set(files) == set(FILES)
     return bool(RUN.fullmatch(name)) and named and all(isinstance(text, str) for text in files.values())
 
 
 def _taken_in(place: Path, files: _Files) -> bool:
-    """Move a run in; False if it is complete there with the same metrics."""
+    """Write a run into its folder; returns False if the same run is complete there already.
+
+    Raises:
+        UserError: The folder holds a complete run with other metrics, or is not a folder.
+        Failed: A process is writing the run.
+    """
     if place.exists() and not place.is_dir():
         raise UserError(f"{place} is not a folder: remove it and unpack again")
     with alone(place.with_suffix(".lock"), wait=False):
@@ -206,12 +219,17 @@ def _taken_in(place: Path, files: _Files) -> bool:
     own = _whole(place, _read(place))
     if own != files and _compared(own, files) != _compared(files, own):
         told = "is complete with other metrics, or with another record of the same execution"
-        raise UserError(f"{place} {told}: it stays; to have the packed run, remove the folder and unpack again")
+        raise UserError(f"{place} {told}: it was kept; to get the packed run, remove the folder and unpack again")
     return False
 
 
 def _compared(files: _Files, others: _Files) -> tuple[object, ...]:
-    """What two complete runs must agree in: metrics to six digits; if seconds agree, one execution, its record too."""
+    """What two complete runs must have in common to count as the same.
+
+    These are the metrics to six digits. If the seconds of all epochs agree too, both are copies of one execution, and
+    their env.json must agree as well.
+    """
+
     rows, theirs = (rows_of(each["metrics.jsonl"], Path("metrics.jsonl")) for each in (files, others))
     record = parsed(files["env.json"], Path("env.json"))
     if [row.pop("seconds", None) for row in rows] != [row.get("seconds") for row in theirs]:

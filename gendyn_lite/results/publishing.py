@@ -1,4 +1,4 @@
-"""Adds finished runs to the published tables, replaces or withdraws published ones on request, and verifies them."""
+"""Add finished runs to the published tables, replace or withdraw published ones on request, and verify them."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from gendyn_lite.results.published import (
 )
 from gendyn_lite.results.runs import read_run, run_folders, runs_root
 
-MOST_BYTES = 1_000_000  # of the tables, compressed
-MANY = 500  # runs from which on what all of them share is written once
+MOST_BYTES = 1_000_000  # of an experiment's tables, compressed
+MANY = 500  # number of runs from which settings that all of them share are written only once
 _NOTHING = Table(pd.DataFrame(columns=["run_id"]), pd.DataFrame(columns=["run_id"]), {})
 _KEPT = ("colab", "full")  # profiles whose runs are published; smoke runs are demonstrations
-# These may differ where a run was executed twice. Its metrics may not.
+# Columns (and the record) that may differ between two executions of the same run; its metrics may not.
 _SURROUNDINGS = {RECORD, "seconds", "profile", "data", "device", "resumed_at"}
 
 
@@ -43,30 +43,30 @@ def publish(
 ) -> Account:
     """Add the complete runs of an experiment (profiles colab and full) to its published tables.
 
-    ``runs.csv`` has a row per run (provenance and settings), ``curves.csv`` a row per run and epoch (metrics, six
-    digits; of runs that stop at a training loss the last epoch alone), ``provenance.json`` the environment of each run
-    and a seal over everything. All are replaced, or none.
+    ``runs.csv`` has one row per run (provenance and settings), ``curves.csv`` one row per run and epoch (metrics with
+    six digits; only the last epoch of runs that stop at a training loss), and ``provenance.json`` the environment of
+    each run and a seal over everything. Either all three files are replaced or none is.
 
-    What is published stays as it is, whether its runs still exist or not. A local run with other metrics or settings
-    than its published rows is refused until `replace` names it. The metrics decide: a run that was executed again with
-    the same ones, in another time or on another machine, is the published run and changes nothing; time and machine on
-    record stay those of the first execution.
+    Published rows stay unchanged, whether or not their runs still exist locally. A local run whose metrics or settings
+    differ from its published rows is refused, unless `replace` names it. A run that was executed again with the same
+    metrics, at another time or on another machine, counts as the published run and changes nothing; the published time
+    and machine remain those of the first execution.
 
     Args:
         experiment: Name of the experiment.
         root: Folder of the runs.
-        replace: Ids of published runs whose rows are to become those of the local runs.
-        withdraw: Ids of published runs to drop. Remove their folders too: local runs are added the next time.
+        replace: Ids of published runs whose rows are replaced by those of the local runs.
+        withdraw: Ids of published runs to remove. Delete their run folders too, or the next call adds them again.
         to: Folder of the published tables.
 
     Returns:
-        What was added, replaced, withdrawn or is not complete; and a line on each local run that was not published
-        (damaged, impossible or other than the published).
+        What was added, replaced and withdrawn, and which runs are not complete; and a line on each local run that was
+        refused, because it is damaged, holds impossible values or differs from the published one.
 
     Raises:
-        UserError: An unknown id, no run to publish, tables of more than 1 MB compressed, or published ones that are
-            damaged or were edited.
-        Failed: None of the local runs can be published.
+        UserError: An id is unknown, there is no run to publish, the tables would exceed 1 MB compressed, or the
+            published ones are damaged or were edited.
+        Failed: Every local run was refused.
 
     >>> publish("random_labels", root="no_such_folder")
     Traceback (most recent call last):
@@ -99,7 +99,12 @@ def publish(
 
 
 def _local_runs(place: Path) -> tuple[dict[str, Table], list[str], list[str]]:
-    """The complete runs in a folder by their settings; a line on incomplete ones, and one on each other one."""
+    """The runs of an experiment's folder that can be published.
+
+    Returns:
+        Complete runs by run_id, in the order of their settings; a line on incomplete runs, if there are any; and a line
+        on each damaged run.
+    """
     runs, incomplete, refused = [], [], []
     for path in run_folders(place):
         try:
@@ -117,7 +122,12 @@ def _local_runs(place: Path) -> tuple[dict[str, Table], list[str], list[str]]:
 
 
 def _check_ids(replace: Collection[str], withdraw: Collection[str], then: Table, local: Collection[str]) -> None:
-    """Refuse to replace or withdraw what is not published, to replace by no complete local run, and to do both."""
+    """Check the ids to replace and to withdraw.
+
+    Raises:
+        UserError: A run is not published; is to be replaced but also withdrawn, or is not complete locally; or nothing
+            would be left.
+    """
     for name in [*replace, *withdraw]:
         if name not in then.records:
             raise UserError(f"run {name!r} is not published, there is nothing to replace or withdraw")
@@ -128,7 +138,7 @@ def _check_ids(replace: Collection[str], withdraw: Collection[str], then: Table,
 
 
 def _merged(then: Table, now: Sequence[Table], withdraw: Collection[str]) -> Table:
-    """The published rows in their order; new ones in the place of those that they replace, or behind them."""
+    """Merge published and new rows: a replacement is put where the old run was, other new runs at the end."""
     new = {name: record for table in now for name, record in table.records.items()}
     order = {name: number for number, name in enumerate(dict.fromkeys([*then.runs["run_id"], *new]))}
     frames = []
@@ -140,7 +150,11 @@ def _merged(then: Table, now: Sequence[Table], withdraw: Collection[str]) -> Tab
 
 
 def _write(folder: Path, table: Table) -> None:
-    """Replace the published tables, if they have the size and the values that they may have."""
+    """Write the published tables.
+
+    Raises:
+        UserError: They hold impossible values or are too large.
+    """
     check(folder, table.records, *typed(*table.files().values()))
     shared: dict[str, dict[str, Any]] = {}
     if len(table.records) >= MANY:
@@ -154,7 +168,10 @@ def _write(folder: Path, table: Table) -> None:
 
 
 def _without_shared(table: Table) -> tuple[Table, dict[str, dict[str, Any]]]:
-    """A table without the settings that all runs share and the environment that most share, and these: see `opened`."""
+    """Split off settings that all runs share, and the environment that most of them share, to be written only once.
+
+    `gendyn_lite.results.published.opened` restores them.
+    """
     settings = {str(name): texts.iloc[0] for name, texts in table.runs.items() if texts.nunique() == 1}
     usual = _usual([*table.records.values()])
     own = {
@@ -165,7 +182,7 @@ def _without_shared(table: Table) -> tuple[Table, dict[str, dict[str, Any]]]:
 
 
 def _usual(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What every record has, with the value that at least half of them have.
+    """The entries that every record has, with the value that at least half of the records have.
 
     >>> _usual([{"torch": "2.14", "seconds": 1}, {"torch": "2.14", "seconds": 2}, {"torch": "2.4", "seconds": 3}])
     {'torch': '2.14'}
@@ -179,7 +196,7 @@ def _usual(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _told(table: Table, name: str) -> str:
-    """A run in a line: its last metrics, its commit, and whether it was resumed."""
+    """A line about a run: its last metrics, its commit, and whether it was resumed."""
     run = table.runs[table.runs["run_id"] == name].iloc[0]
     last = table.curves[table.curves["run_id"] == name].iloc[-1]
     steps = table.records[name].get("resumed_at")
@@ -192,9 +209,17 @@ def _told(table: Table, name: str) -> str:
 
 
 def difference(then: Table, now: Table, name: str) -> str | None:
-    """What the published rows of a run say otherwise than its folder, in words; None where they agree.
+    """Compare the published rows of a run with its folder.
 
-    Where seconds differ, the run was executed twice: then only metrics and settings have to agree, else everything.
+    If the seconds differ, the run was executed twice, and only metrics and settings are compared; else everything is.
+
+    Args:
+        then: The published experiment.
+        now: The run in its folder.
+        name: The run's id.
+
+    Returns:
+        The first difference in words, or None if there is none.
     """
     one, other = cells_of(then, name), cells_of(now, name)
     wrong = [cell for cell in {**one, **other} if one.get(cell, "") != other.get(cell, "")]
@@ -208,7 +233,7 @@ def difference(then: Table, now: Table, name: str) -> str | None:
 
 
 def verify_experiment(experiment: str, *, root: str | Path | None = None, folder: Path | None = None) -> str:
-    """Check one published experiment, and compute its rows again from the local runs.
+    """Verify the seal of a published experiment, and compare its rows with the local runs.
 
     Args:
         experiment: Name of the experiment.
@@ -216,16 +241,17 @@ def verify_experiment(experiment: str, *, root: str | Path | None = None, folder
         folder: Folder of the published tables.
 
     Returns:
-        How many runs and rows are published, and how many local runs give them again to the digit (except their
-        seconds and machine, where a run was executed again), in a line.
+        A line with the numbers of published runs and rows, and of local runs that reproduce them digit for digit
+        (except seconds and machine, if a run was executed again).
 
     Raises:
-        UserError: As `gendyn_lite.results.published`; or a local run gives other rows than those published (named).
+        UserError: As for `gendyn_lite.results.published`; or a local run differs from its published rows; it is named.
 
     >>> verify_experiment("path_unseen", root="no_such_folder")
     'path_unseen: 3 runs, 39 rows, as published; 0 of 3 runs are available locally and reproduce the rows'
     """
-    table = published(experiment, folder=folder)  # verified
+    table = published(experiment, folder=folder)  # verifies the seal
+
     then = opened(experiment, folder=folder)
     paths = (runs_root(root) / experiment / run_id for run_id in sorted(then.records))
     runs = [run for run in (read_run(path) for path in paths if path.exists()) if run.whole()]

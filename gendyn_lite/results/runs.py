@@ -1,4 +1,4 @@
-"""One run, one folder: config.json, metrics.jsonl, env.json, checkpoints; complete once complete.json is renamed in."""
+"""Run folders. Each has config.json, env.json, metrics.jsonl and checkpoints; complete.json is written at the end."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from gendyn_lite.results.files import AGAIN, alone, parsed, read_file, read_json
 
 PROFILES = ("smoke", "colab", "full")  # sizes of runs
 COMPLETE = "complete.json"
-# What complete.json says the hash of: all three, or, in runs of earlier versions, the metrics alone.
+# The hashes in complete.json and their files. Runs of earlier versions have only the hash of the metrics.
 HASHED = {"metrics_sha256": "metrics.jsonl", "config_sha256": "config.json", "env_sha256": "env.json"}
 HASHED_BEFORE = {"metrics_sha256"}
 PACKAGES = ("gendyn_lite", "torch", "torchvision", "numpy")
 
 
 def check_profile(profile: str) -> None:
-    """Refuse a profile that does not exist.
+    """Check that a profile is one of `PROFILES`.
 
     Raises:
-        UserError: The profile is not one of `PROFILES`.
+        UserError: It is not.
     """
     if profile not in PROFILES:
         raise unknown_name("profile", profile, PROFILES)
@@ -54,7 +54,7 @@ def runs_root(root: str | Path | None = None) -> Path:
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder, complete or not.
+    """A run folder, complete or not. It need not exist.
 
     Attributes:
         path: The folder, ``<root>/<experiment>/<run_id>``.
@@ -68,27 +68,27 @@ class Run:
 
     @property
     def run_id(self) -> str:
-        """Key of the run."""
+        """The key of the run."""
         return self.config.run_id(self.data_fingerprint)
 
     @property
     def checkpoints(self) -> Path:
-        """Where its checkpoints lie."""
+        """The folder of its checkpoints."""
         return self.path / "checkpoints"
 
     @property
     def complete(self) -> bool:
-        """Whether the run ended and its files are the ones that it wrote."""
+        """Whether the run has ended and its files are unchanged since."""
         try:
             return self.whole()
         except UserError:
             return False
 
     def whole(self) -> bool:
-        """Whether the run ended.
+        """Whether the run has ended.
 
         Raises:
-            UserError: It ended, but one of its files is missing, damaged or was edited since.
+            UserError: It has, but a file is missing, damaged or was edited since.
         """
         if not (self.path / COMPLETE).exists():
             return False
@@ -101,16 +101,16 @@ class Run:
         return rows_of(read_file(path), path)
 
     def env(self) -> dict[str, Any]:
-        """Versions, device, commit, profile, description of the data and seconds; where the run was resumed."""
+        """The content of env.json: versions, device, commit, profile, description of the data, seconds, resumes."""
         return read_json(self.path / "env.json")
 
 
 def open_run(config: RunConfig, data_fingerprint: str, *, root: str | Path | None = None) -> Run:
-    """The run of a configuration on some data, whether it exists or not. Nothing is written.
+    """The run of a configuration on some data, whether or not it exists. Nothing is written.
 
     Args:
-        config: Its settings.
-        data_fingerprint: Fingerprint of its data.
+        config: The settings.
+        data_fingerprint: Fingerprint of the data.
         root: Folder of the runs (default: the variable GENDYN_RUNS, else ``./runs``).
 
     Returns:
@@ -125,12 +125,12 @@ def open_run(config: RunConfig, data_fingerprint: str, *, root: str | Path | Non
 
 
 def run_folders(place: Path) -> list[Path]:
-    """Every folder of an experiment with a file of a run in it, sorted; hidden ones are of a writer that was killed."""
+    """The run folders of an experiment, sorted; hidden folders, left by killed processes, are skipped."""
     return sorted({path.parent for name in ("*.json", "metrics.jsonl") for path in place.glob(f"[!.]*/{name}")})
 
 
 def read_run(path: Path) -> Run:
-    """The run that lies in a folder.
+    """The run in a folder.
 
     Raises:
         UserError: config.json is missing or damaged, or belongs to another folder.
@@ -139,10 +139,10 @@ def read_run(path: Path) -> Run:
 
 
 def run_of(record: Mapping[str, Any], path: Path) -> Run:
-    """The run of a folder, by what its config.json says.
+    """The run in a folder, given the content of its config.json.
 
     Raises:
-        UserError: It is no configuration, or belongs to another folder.
+        UserError: It is not a valid configuration, or belongs to another folder.
     """
     try:
         run = Run(path, RunConfig.from_dict(record["config"]), record["data_fingerprint"])
@@ -154,14 +154,14 @@ def run_of(record: Mapping[str, Any], path: Path) -> Run:
 
 
 def check_hashes(path: Path, content: Callable[[str], bytes]) -> None:
-    """Refuse files other than those that complete.json has the hashes of.
+    """Check the files of a complete run against the hashes in its complete.json.
 
     Args:
         path: Folder of the run, for messages.
-        content: Gives the bytes of one of its files, by name.
+        content: Function that returns the content of one of its files, given the name.
 
     Raises:
-        UserError: A file is missing, damaged or was edited (named).
+        UserError: A file is missing, damaged or was edited; it is named.
     """
     record = parsed(content(COMPLETE), path / COMPLETE)
     if set(record) not in (set(HASHED), HASHED_BEFORE):
@@ -174,18 +174,18 @@ def check_hashes(path: Path, content: Callable[[str], bytes]) -> None:
 
 
 def rows_of(text: bytes, path: Path) -> list[dict[str, Any]]:
-    """The rows in the text of a metrics.jsonl."""
+    """Parse the rows of a metrics.jsonl."""
     return [parsed(line, path) for line in text.split(b"\n") if line]
 
 
 class RunWriter:
-    """Writes one run. Use it as ``with writing(run, ...) as writer: ...; writer.finish()``.
+    """Writes a run folder. Use it as ``with writing(run, ...) as writer: ...; writer.finish()``.
 
-    It makes the folder and starts an empty metrics.jsonl: a resumed run writes its first rows again.
+    The folder is created and metrics.jsonl is emptied, so a resumed run has to write its earlier rows again.
 
     Args:
         run: The run to write.
-        env: What is recorded in env.json. A run that had begun keeps the criteria that were on record then.
+        env: Content of env.json. A resumed run keeps the criteria of claims that were on record when it first started.
     """
 
     def __init__(self, run: Run, env: Mapping[str, Any]) -> None:
@@ -200,12 +200,12 @@ class RunWriter:
         self._metrics.write_bytes(b"")
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Append the metrics of one epoch."""
+        """Append the row of one epoch."""
         with self._metrics.open("a", encoding="utf-8", newline="") as file:
             file.write(json.dumps(dict(row), allow_nan=True) + "\n")
 
     def finish(self, **env: Any) -> None:
-        """Record what is known only at the end (seconds) and rename complete.json in, last of all."""
+        """Add to env.json what is known only at the end, such as seconds, and then write complete.json."""
         with self._metrics.open("a") as file:
             os.fsync(file.fileno())
         write_json(self.run.path / "env.json", {**self.env, **env})
@@ -214,13 +214,17 @@ class RunWriter:
 
 @contextmanager
 def writing(run: Run, env: Mapping[str, Any]) -> Iterator[RunWriter | None]:
-    """A writer for a run, alone on its folder; None if another process has completed it meanwhile."""
+    """Lock a run's folder within the block.
+
+    Yields:
+        A writer, or None if another process has completed the run meanwhile.
+    """
     with alone(run.path.with_suffix(".lock")):
         yield None if run.complete else RunWriter(run, env)
 
 
 def environment(**extra: Any) -> dict[str, Any]:
-    """Versions, processor and commit, for env.json. Packages that are not installed are left out."""
+    """Versions of installed packages and of Python, the commit, and further entries, for env.json."""
     versions = {}
     for name in PACKAGES:
         with suppress(metadata.PackageNotFoundError):
@@ -230,10 +234,11 @@ def environment(**extra: Any) -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def _commit() -> str | None:
-    """The commit of the checkout that this package runs from, with '+' if the package was changed since; else None."""
+    """The commit of the checkout that the package runs from, with '+' if it has uncommitted changes; else None."""
 
     def git(*words: str) -> str:
-        folder = Path(__file__).parents[1]  # the whole package
+        folder = Path(__file__).parents[1]  # of the whole package
+
         return subprocess.run(("git", *words), cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
 
     try:

@@ -15,27 +15,28 @@ from scipy import stats
 from gendyn_lite.errors import UserError, check_name
 from gendyn_lite.results.runs import Run, read_run, runs_root
 
-# Train accuracy from which labels count as fitted: all but one in a thousand. When the very last label is fitted says
-# more about that label than about the network.
+# Training accuracy from which labels count as fitted: all but one in a thousand. When the very last label is fitted
+# says more about that label than about the network.
 FITTED = 0.999
-FEWEST = 3  # seeds of an interval: that of two is as wide as what it is about, or has no width by luck
-# What makes the size of a run, in words. Runs of one network that differ in it are never one line, one mean, one test
-# or one count of seeds.
+FEWEST = 3  # seeds that an interval needs: one of two seeds is either uselessly wide or narrow by chance
+# Columns that make up the size of a run, with their formats. Runs of one network that differ in size are never combined
+# into one line, mean, test or count of seeds.
 SIZE = {"n_train": "n = {:,}", "precision": "{}", "epochs": "at most {} epochs"}
-# Columns that say which run a row belongs to and where it comes from; the others are measured.
+# Columns that say which run a row belongs to and where it comes from.
 PROVENANCE = ("run_id", "group_id", "experiment", "profile", "data", "data_fingerprint", "device")
 
 
 def load(experiment: str, *, root: str | Path | None = None) -> pd.DataFrame:
-    """Every complete run of an experiment as one tidy table: a row per run and evaluated epoch.
+    """Load every complete run of an experiment as one tidy table.
 
     Args:
         experiment: Name of the experiment, for instance ``"random_labels"``.
         root: Folder of the runs (default: the variable GENDYN_RUNS, else ``./runs``).
 
     Returns:
-        Provenance (run_id, group_id, experiment, profile, data, data_fingerprint, device), every field of the
-        configuration, and the metrics of the epoch; losses in nats, accuracies in [0, 1].
+        One row per run and evaluated epoch: provenance (run_id, group_id, experiment, profile, data, data_fingerprint,
+        device), every field of the configuration, and the metrics of the epoch. Losses are in nats, accuracies in
+        [0, 1].
 
     Raises:
         UserError: There is no complete run.
@@ -54,13 +55,13 @@ def load(experiment: str, *, root: str | Path | None = None) -> pd.DataFrame:
 
 
 def load_runs(runs: Iterable[Run]) -> pd.DataFrame:
-    """The tidy table of some complete runs, in their order.
+    """Load some complete runs as one tidy table, in their order.
 
     Args:
         runs: The runs.
 
     Returns:
-        A row per run and evaluated epoch, as `load`.
+        One row per run and evaluated epoch, as for `load`.
 
     Raises:
         UserError: No runs were given.
@@ -76,10 +77,11 @@ def load_runs(runs: Iterable[Run]) -> pd.DataFrame:
 
 
 def labels(run: Run) -> dict[str, Any]:
-    """What is the same in each row of a run. Runs from before it was recorded have no ``resumed_at``.
+    """The columns that have the same value in all rows of a run.
 
-    ``trained_together`` is the number of runs that were trained as one batched network, 1 for a run of its own: the
-    same settings give numbers that differ by the rounding of float32.
+    ``trained_together`` is the number of runs that were trained as one batched network, 1 for a run trained on its own;
+    it may change the results of the same settings by float32 rounding. ``resumed_at`` is missing for runs of early
+    versions, which did not record it.
     """
     env, options = run.env(), run.config.model_options
     config = {name: math.nan if value is None else value for name, value in run.config.as_dict().items()}
@@ -99,7 +101,7 @@ def labels(run: Run) -> dict[str, Any]:
 
 
 def network_name(model: str, model_options: Mapping[str, Any]) -> str:
-    """The network as tables and charts name it: the model, and its options if it has any.
+    """The name of a network in tables and charts: the model and, if there are any, its options.
 
     >>> network_name("inception_small", {"batch_norm": False}), network_name("mlp", {"widths": [8, 8]})
     ('inception_small without batch-norm', 'mlp (widths 8, 8)')
@@ -111,17 +113,16 @@ def network_name(model: str, model_options: Mapping[str, Any]) -> str:
 
 
 def with_sizes(table: pd.DataFrame, *, of: str = "network") -> pd.DataFrame:
-    """The table with what tells runs of one network on one data set apart that are of several sizes.
+    """Add columns of text that distinguish runs of one network on one data set by their size.
 
     Args:
-        table: A tidy table of `load` or `published`.
-        of: The column that names the networks, or ``"data"``, where all networks on one data set are compared.
+        table: A tidy table, as returned by `load` or `published`.
+        of: The column that names the networks; or ``"data"``, to compare all networks on one data set.
 
     Returns:
-        The rows with three more columns of words. ``size`` is to be appended to whatever names the network in a chart;
-        it is empty where the network was run at one size only. ``rest`` is ``size`` without the number of training
-        examples. ``subject`` is the network, the data and the number of training examples, and as much of the rest as
-        these leave open.
+        The table with three more columns. ``size`` is to be appended to the network's name in a chart; it is empty if
+        the network was run at only one size. ``rest`` is ``size`` without the number of training examples. ``subject``
+        is the network, the data, the number of training examples, and as much of the rest as is needed to be unique.
 
     >>> runs = {"data": "MNIST", "network": "mlp", "n_train": [1000, 60000, 60000], "epochs": [80, 60, 200]}
     >>> with_sizes(pd.DataFrame(runs))["size"].tolist()
@@ -140,7 +141,7 @@ def with_sizes(table: pd.DataFrame, *, of: str = "network") -> pd.DataFrame:
     epochs = where_several("epochs", "n_train", "precision")
     rest = where_several("precision") + epochs
     subject = table[of] + " on " + table["data"] + table["n_train"].map((", " + SIZE["n_train"]).format)
-    # A copy, since a table may come in many pieces, to which columns are added slowly.
+    # A copy is consolidated: adding columns to a table of many blocks is slow.
     return table.copy().assign(
         size=where_several("n_train") + rest,
         rest=rest,
@@ -149,13 +150,13 @@ def with_sizes(table: pd.DataFrame, *, of: str = "network") -> pd.DataFrame:
 
 
 def summarize(table: pd.DataFrame) -> pd.DataFrame:
-    """One row per run: its labels, its last metrics and the first epoch at which it had fitted its training labels.
+    """Reduce a table to one row per run: its last metrics, and the first epoch at which its labels were fitted.
 
     Args:
-        table: A tidy table of `load` or `published`.
+        table: A tidy table, as returned by `load` or `published`.
 
     Returns:
-        The last row of each run with two more columns: ``fit_epoch`` (missing if the run never fitted) and
+        The last row of each run with two more columns: ``fit_epoch`` (missing if the labels were never fitted) and
         ``test_error`` = 1 − test_accuracy.
 
     >>> one = pd.DataFrame({"run_id": "a", "epoch": [0, 1], "train_accuracy": [0.5, 1.0], "test_accuracy": [0.5, 0.75]})
@@ -171,7 +172,7 @@ def fit_epoch(table: pd.DataFrame) -> pd.Series:
     """The first epoch at which each run's training accuracy reached `FITTED`.
 
     Args:
-        table: A tidy table of `load` or `published`.
+        table: A tidy table, as returned by `load` or `published`.
 
     Returns:
         The epoch by run_id; missing if the run never reached it.
@@ -184,15 +185,14 @@ def fit_epoch(table: pd.DataFrame) -> pd.Series:
 
 
 def mean_interval(values: Sequence[float] | pd.Series, *, level: float = 0.95) -> tuple[float, float, float, int]:
-    """Mean and Student-t interval of values from independent seeds.
+    """Mean and Student-t confidence interval of values from independent seeds.
 
     Args:
-        values: One value per seed; missing ones are left out.
-        level: Coverage of the interval.
+        values: One value per seed; missing values are ignored.
+        level: Confidence level.
 
     Returns:
-        (mean, low, high, n). With fewer than `FEWEST` values there is no interval (low and high are NaN), with none no
-        mean either.
+        (mean, low, high, n). With fewer than `FEWEST` values, low and high are NaN; without any, the mean is NaN too.
 
     >>> mean, low, high, n = mean_interval([1.0, 2.0, 3.0])
     >>> round(mean, 3), round(low, 3), round(high, 3), n
@@ -212,16 +212,16 @@ def mean_interval(values: Sequence[float] | pd.Series, *, level: float = 0.95) -
 
 
 def mean_intervals(rows: pd.DataFrame, by: Sequence[str], value: str = "value", *, name: str = "mean") -> pd.DataFrame:
-    """`mean_interval` over seeds of a column, for each group of rows, in the order in which they first appear.
+    """Apply `mean_interval` to a column, over the seeds of each group of rows.
 
     Args:
         rows: One row per group and seed.
-        by: Columns that name the group, at least two.
-        value: The column whose mean is taken.
-        name: What the column of means is called.
+        by: Columns that identify the group, at least two.
+        value: The column to average.
+        name: Name of the column of means.
 
     Returns:
-        The columns `by`, `name`, ``low``, ``high`` and ``seeds``.
+        The columns `by`, `name`, ``low``, ``high`` and ``seeds``, one row per group in the order of first appearance.
 
     >>> rows = pd.DataFrame({"data": "digits", "epoch": [1, 1, 1, 0], "value": [2.0, 2.0, 2.0, 5.0]})
     >>> mean_intervals(rows, ["data", "epoch"]).to_dict("list")
@@ -234,14 +234,14 @@ def mean_intervals(rows: pd.DataFrame, by: Sequence[str], value: str = "value", 
 
 
 def overview(table: pd.DataFrame) -> pd.DataFrame:
-    """What has been run, a row for each network, number of training examples and device.
+    """An overview of some runs, one row per network, number of training examples and device.
 
     Args:
-        table: A tidy table of `load` or `published`.
+        table: A tidy table, as returned by `load` or `published`.
 
     Returns:
-        ``data``, ``network``, ``n_train``, ``profile``, ``device``, ``runs``, ``seeds`` (fewest of any setting) and
-        ``hours`` of training, summed over runs.
+        Columns ``data``, ``network``, ``n_train``, ``profile``, ``device``, ``runs`` (their number), ``seeds``
+        (smallest number of any setting) and ``hours`` (of training, summed over runs).
 
     >>> one = {"run_id": "a", "group_id": "g", "data": "digits", "network": "mlp", "n_train": 10, "profile": "smoke"}
     >>> one |= {"device": "CPU", "seed": 0, "seconds": 7200, "epoch": [1], "train_accuracy": 1, "test_accuracy": 1}
@@ -258,14 +258,16 @@ def overview(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def one_data_set(table: pd.DataFrame, *, column: str = "network") -> pd.DataFrame:
-    """The table, with the size in the network's name where there are several; `n` wherever the table has several.
+    """Append sizes to the names of networks, in a table of runs on a single data set.
+
+    The number of training examples is appended if the table has several, the rest of the size where a network has.
 
     Args:
-        table: A tidy table of `gendyn_lite.results`.
+        table: A tidy table, as returned by `load` or `published`.
         column: The column that names the networks.
 
     Raises:
-        UserError: The runs are of several data sets.
+        UserError: The table has runs on several data sets.
 
     >>> runs = pd.DataFrame({"data": ["MNIST"] * 2, "network": ["mlp", "mlp"], "n_train": [1000, 60000]})
     >>> one_data_set(runs)["network"].tolist()
@@ -274,6 +276,7 @@ def one_data_set(table: pd.DataFrame, *, column: str = "network") -> pd.DataFram
     names = list(table["data"].unique())
     if len(names) > 1:
         choice = f"table[table['data'] == {names[0]!r}]"
-        raise UserError(f"the table has runs on {' and '.join(names)}: choose one, {choice}")
+        raise UserError(f"the table has runs on {' and '.join(names)}: choose one data set, for instance {choice}")
+
     n = table["n_train"].map(", n = {:,}".format) if table["n_train"].nunique() > 1 else ""
     return table.assign(**{column: table[column] + n + with_sizes(table, of=column)["rest"]})

@@ -1,5 +1,6 @@
-"""Chapters at full size: what their runs cost, and the same runs on many machines.
+"""``gendyn run`` and ``gendyn sweep``: estimates of how long chapters and runs take, and sweeps of many runs.
 
-``gendyn run`` and ``gendyn sweep`` are wired here: `chapters` knows the runs of each chapter, `cost` what they take,
-`grid` reads a grid, `jobs` are the runs and how they are done here, `on_ray` is the engine of many machines.
+`command` implements the two commands, `cost` the estimates; `grid` decides which runs a sweep has; `jobs` describes a
+run and executes it; `local` and `on_ray` are the engines for one machine and for a Ray cluster; `live` writes the
+progress line; `here` is what plain notebooks for students print first.
 """

@@ -1,4 +1,4 @@
-"""``gendyn run``, a chapter between an estimate and a record; ``gendyn sweep``, its runs or a grid of them."""
+"""``gendyn run`` executes a chapter, with an estimate before and a record after; ``gendyn sweep`` does many runs."""
 
 from __future__ import annotations
 
@@ -25,17 +25,25 @@ from gendyn_lite.sweep.on_ray import MOST_CORES, connected, ray_module, share
 from gendyn_lite.train.device import device_name
 
 HOUR = 3600.0
-SHARE = 0.2  # of the time of a sweep, at most, in which runs are tried for a few steps
+SHARE = 0.2  # largest share of a sweep's time that is spent on timing a few steps of runs
 ENGINES = ("local", "ray")
 MOST_WORKERS, MOST_RETRIES = 1_000, 1_000
-LEAST_CORES = 0.001  # as finely as Ray shares them out, and more
-# Of a record: the device's name, wall-clock time, the part of it that went into runs that are now loaded, and the most
-# memory that the chapter's processes, and that tensors on the GPU, took.
+LEAST_CORES = 0.001  # finer than Ray can divide a core
+# Measured fields of a record: name of the device; wall-clock seconds, and the part of them spent on training runs that
+# the next execution will load; peak memory of the chapter's processes, and of tensors on the GPU.
 MEASURED = {"device": str, "seconds": float, "training_seconds": float, "peak_bytes": int, "gpu_bytes": int}
 
 
 def record_path(chapter: str, profile: str, *, out: Path, failed: bool = False) -> Path:
-    """Where the record of a chapter at a size lies; one of a failure never replaces one of a success.
+    """The path of the record of a chapter's execution.
+
+    The record of a failure has another name, so that it never replaces that of a success.
+
+    Args:
+        chapter: Name of the chapter, or the path of its notebook.
+        profile: ``"smoke"``, ``"colab"`` or ``"full"``.
+        out: Folder of the executed notebook, or its path (``.ipynb``).
+        failed: Whether the execution failed.
 
     >>> record_path("01_random_labels", "smoke", out=Path("runs")).name
     '01_random_labels.smoke.record.json'
@@ -45,7 +53,7 @@ def record_path(chapter: str, profile: str, *, out: Path, failed: bool = False) 
 
 
 def read_record(chapter: str, profile: str, *, out: Path) -> dict[str, Any] | None:
-    """The record of the last execution that went well, or None if there is none, or it cannot be read."""
+    """The measured fields of the record of the last successful execution; None if there is no readable record."""
     try:
         found = read_json(record_path(chapter, profile, out=out))
         return {name: check_type(name, found[name], hint) for name, hint in MEASURED.items()}
@@ -56,25 +64,26 @@ def read_record(chapter: str, profile: str, *, out: Path) -> dict[str, Any] | No
 def run_chapter(
     chapter: str, *, profile: str = "smoke", values: Mapping[str, Any] | None = None, out: Path, yes: bool = False
 ) -> Path:
-    """Check, estimate, ask if it takes more than an hour, run, and keep the notebook and its record.
+    """Execute a chapter: check its parameters, print an estimate, run it, and write the notebook and a record.
 
-    The record is kept also if the chapter fails or is interrupted, as soon as a cell has run.
+    The user is asked for confirmation if the estimate exceeds an hour. A record is also written if the chapter fails or
+    is interrupted, once its first cell has started.
 
     Args:
         chapter: Name of the chapter.
         profile: ``"smoke"``, ``"colab"`` or ``"full"``.
-        values: Other parameters of the chapter.
+        values: Other parameters of the chapter, by name.
         out: Folder of the executed notebook and its record.
         yes: Whether to start without asking, however long it takes.
 
     Returns:
-        The executed notebook.
+        Path of the executed notebook.
 
     Raises:
-        UserError: An argument is invalid, or it takes more than an hour and nobody said yes.
-        Failed: A cell raised; it is named.
+        UserError: An argument is invalid, or the chapter takes more than an hour and this was not confirmed.
+        Failed: A cell raised an error; the cell is named.
     """
-    from gendyn_lite.notebooks import checked, execution  # a sweep needs no Jupyter
+    from gendyn_lite.notebooks import checked, execution  # not at the top: a sweep works without Jupyter
 
     path, changed = checked(chapter, profile=profile, values=values)
     given = {name: value for name, value in changed.items() if name != "profile"}
@@ -95,7 +104,7 @@ def run_chapter(
             line = str(error) or EXIT_CODES[code]
             raise
         finally:
-            if live.cell:  # something has run
+            if live.cell:  # at least one cell has started
                 trained = _trained([cost.config for cost in found if not cost.complete], places["GENDYN_RUNS"])
                 measured = device, round(live.seconds, 1), round(trained, 1), live.peak_bytes, live.gpu_bytes
                 record = {"chapter": path.stem, "profile": profile, "parameters": given, "started": started}
@@ -107,7 +116,7 @@ def run_chapter(
 
 
 def _seconds(found: Sequence[Cost], before: Mapping[str, Any] | None) -> float | None:
-    """Seconds of the runs, and of everything else in the chapter as it was measured last."""
+    """Estimated seconds of a chapter: of its runs, plus of everything else as last measured; None if unknown."""
     runs = total(found)
     if before is None:
         return runs if found else None
@@ -126,38 +135,38 @@ def _estimate(found: Sequence[Cost], seconds: float | None, device: str, before:
 
 
 def _consent(chapter: str, seconds: float | None, *, yes: bool, stream: TextIO) -> None:
-    """Ask on a terminal before a chapter of more than an hour, and refuse elsewhere.
+    """Ask for confirmation if a chapter takes more than an hour; without a terminal to ask on, refuse.
 
     Raises:
-        UserError: Nobody said yes.
+        UserError: It was not confirmed.
     """
     if yes or seconds is None or seconds <= HOUR:
         return
     takes = f"{chapter} would take {said(seconds)}"
     if not stream.isatty():
-        raise UserError(f"{takes}, more than an hour: say --yes to start, or take a smaller profile or parameters")
-    sys.stdout.write(f"{takes}; what is complete is kept if you stop it. Start? [y/N] ")
+        raise UserError(f"{takes}, more than an hour: add --yes to start, or choose a smaller profile or parameters")
+    sys.stdout.write(f"{takes}; you can stop it at any time and continue later. Start? [y/N] ")
     sys.stdout.flush()
     if stream.readline().strip().lower() not in ("y", "yes"):
-        raise UserError(f"{takes}: not started, as you chose")
+        raise UserError(f"{takes}: not started, because you did not answer yes")
 
 
 def _trained(todo: Sequence[RunConfig], root: str) -> float:
-    """Seconds that went into the runs that were not complete before and are now."""
+    """Seconds of training of the runs that were not complete before the execution and are complete now."""
     wanted = [config.as_dict() for config in todo]
     known = measured_runs((config.experiment for config in todo), root=root)
     return sum(each.seconds for each in known if each.config in wanted)
 
 
 def check(engine: str, resources: Resources) -> None:
-    """Refuse an engine that does not exist or is not installed, and what no machine could give.
+    """Check that a sweep's engine is available and that its options are valid.
 
     Args:
         engine: ``"local"`` or ``"ray"``.
-        resources: What a run takes, and where.
+        resources: Resources of each run.
 
     Raises:
-        UserError: In one line.
+        UserError: The engine is unknown or not installed, or an option is out of range or belongs to another engine.
 
     >>> check("dask", Resources())
     Traceback (most recent call last):
@@ -178,22 +187,22 @@ def check(engine: str, resources: Resources) -> None:
 def sweep(
     jobs: Sequence[Job], *, engine: str = "local", resources: Resources | None = None, seconds: float = inf
 ) -> str:
-    """Do the runs of a sweep, with a line of progress; what is complete is loaded, what was interrupted is resumed.
+    """Execute the runs of a sweep with a progress line; complete runs are skipped and interrupted ones resumed.
 
     Args:
-        jobs: Of `gendyn_lite.sweep.grid.plan`.
-        engine: ``"local"`` (processes of this machine, as many at once as turn out to be fastest) or ``"ray"``.
-        resources: What a run takes, and where.
-        seconds: Of the local engine: time in which to do as many of the runs as possible, in their order.
+        jobs: The runs, as returned by `gendyn_lite.sweep.grid.plan`.
+        engine: ``"local"`` (as many processes of this machine at once as turn out to be fastest) or ``"ray"``.
+        resources: Resources of each run.
+        seconds: With the local engine, the time limit, within which as many runs as possible are done, in their order.
 
     Returns:
-        How many runs were trained, how many were complete before, how many remain and how long they take.
+        A summary: how many runs were trained, were complete before, and remain, and how long the remaining ones take.
 
     Raises:
-        UserError: Ray is not installed or has too little, no cluster is at the address, another sweep is at work, or
-            none of the runs would end in the time.
-        Failed: The run store refuses to be written to, or runs failed; the others are complete.
-        KeyboardInterrupt: Interrupted: everything can be resumed.
+        UserError: Ray is not installed, its cluster cannot be reached or lacks resources, another sweep uses the store,
+            or no run would finish within the time limit.
+        Failed: The run store cannot be written to, or some runs failed; completed runs are kept.
+        KeyboardInterrupt: The sweep was interrupted and can be resumed.
     """
     resources = resources or Resources()
     check(engine, resources)
@@ -218,7 +227,11 @@ def sweep(
 
 
 def _follow(outcomes: Iterable[Outcome | None], jobs: Sequence[Job], tally: Tally) -> str:
-    """Take outcomes as they come, to the end or to one after which all would fail; the numbers of runs in words."""
+    """Report outcomes as they arrive, up to the last or to a fatal one; returns a summary.
+
+    Raises:
+        Failed: A run failed, or every further run would.
+    """
     names, line = {job.run_id: job.name for job in jobs}, Line()
     try:
         for outcome in outcomes:
@@ -227,7 +240,7 @@ def _follow(outcomes: Iterable[Outcome | None], jobs: Sequence[Job], tally: Tall
             if outcome and outcome.error:
                 line.keep(f"failed: {names[outcome.run_id]} ({outcome.run_id}, {outcome.where}): {outcome.error}")
             if outcome and outcome.fatal:
-                raise Failed(f"the sweep stopped: {outcome.error}; what is complete is kept, run it again to go on")
+                raise Failed(f"the sweep stopped: {outcome.error}; complete runs are kept, run it again to continue")
             line.say(tally.line())
     finally:
         line.keep(tally.line())
@@ -240,10 +253,10 @@ def _follow(outcomes: Iterable[Outcome | None], jobs: Sequence[Job], tally: Tall
 
 
 def dry_run(jobs: Sequence[Job]) -> None:
-    """Write the runs with what each will take on this machine's device; nothing is run.
+    """List the runs of a sweep, and how long each will take on this machine's device, without running any.
 
     Args:
-        jobs: Of `gendyn_lite.sweep.grid.plan`.
+        jobs: The runs, as returned by `gendyn_lite.sweep.grid.plan`.
     """
     device = device_name()
     found = estimated([job.config for job in jobs], device=device, root=jobs[0].store)

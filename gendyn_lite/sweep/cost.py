@@ -1,4 +1,4 @@
-"""What runs will take here: from the last ones like them that were measured, else from a few steps on trial."""
+"""Estimates of how long runs will take: from similar runs that were measured, else from timing a few steps."""
 
 from __future__ import annotations
 
@@ -19,39 +19,30 @@ from gendyn_lite.threads import threads
 from gendyn_lite.train.device import choose_device
 from gendyn_lite.train.loop import estimate_seconds
 
-# From runs that differ in the seed alone to runs that share little but network and data. Where a run may differ in
-# what it costs, its cost is scaled by epochs and examples.
+# Settings in which a measured run may differ from the estimated one, from the most similar runs to those that share
+# little but network and data. From the third level on, seconds are scaled by epochs and examples.
 _LABELS = ("seed", "label_corruption", "inputs")
-_LENGTH = (
-    *_LABELS,
-    "epochs",
-    "milestones",
-    "learning_rate",
-    "schedule",
-    "decay",
-    "weight_decay",
-    "stop_when_fitted",
-    "stop_at_loss",
-)
-_KIND = (
-    *_LENGTH,
-    "train_size",
-    "test_size",
-    "eval_every",
-    "eval_schedule",
-    "momentum",
-    "random_crop",
-    "flip",
-    "batch_size",
-)
+_RATE = ("learning_rate", "schedule", "decay", "milestones", "weight_decay")
+_LENGTH = (*_LABELS, *_RATE, "epochs", "stop_when_fitted", "stop_at_loss")
+_SIZE = ("train_size", "test_size", "batch_size", "eval_every", "eval_schedule")
+_KIND = (*_LENGTH, *_SIZE, "momentum", "random_crop", "flip")
 LEVELS = (("seed",), _LABELS, _LENGTH, _KIND, (*_KIND, "experiment", "standardize"))
-TRIED = (*_LENGTH, "experiment")  # what a few steps on trial tell alike: these change no step, or hardly
-MOST_EXAMPLES = 60_000  # of a whole data set of which nothing was measured
-LAST = 5  # measured runs that an estimate is made of
+TRIED = (*_LENGTH, "experiment")  # settings that hardly change the time of a step: one timing serves all their values
+MOST_EXAMPLES = 60_000  # assumed size of a whole data set of which no run was measured
+LAST = 5  # number of the most recent similar runs that an estimate is the median of
 
 
 class Measured(NamedTuple):
-    """A complete run, and what it took."""
+    """A complete run and its cost.
+
+    Attributes:
+        config: Its settings.
+        seconds: Seconds that it took.
+        epochs: Number of epochs.
+        examples: Number of training examples.
+        device: Name of its device.
+        ended: Time of its end, in seconds since the epoch.
+    """
 
     config: dict[str, Any]
     seconds: float
@@ -62,12 +53,12 @@ class Measured(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """What a run will take.
+    """The estimated cost of a run.
 
     Attributes:
         config: The run.
-        seconds: 0 for a run that is complete, None where nothing like it was measured.
-        complete: Whether it only has to be loaded.
+        seconds: Estimated seconds; 0 if the run is complete, None if they are unknown.
+        complete: Whether the run is complete, so that it only has to be loaded.
     """
 
     config: RunConfig
@@ -76,7 +67,7 @@ class Cost(NamedTuple):
 
 
 def measured_runs(experiments: Iterable[str], *, root: str | Path | None = None) -> list[Measured]:
-    """The complete runs of some experiments, the last ones first; folders that cannot be read are left out."""
+    """The complete runs of some experiments, the most recent first; damaged run folders are skipped."""
     found = []
     for experiment in sorted(set(experiments)):
         for file in (runs_root(root) / experiment).glob("*/complete.json"):
@@ -84,9 +75,10 @@ def measured_runs(experiments: Iterable[str], *, root: str | Path | None = None)
                 run = read_run(file.parent)
                 run.whole()
                 env, last = run.env(), run.rows()[-1]
-                seconds = max(float(env["wall_seconds"]), float(last["seconds"]))  # of a resumed run the latter, in all
+                # The wall time of a resumed run is only that since the last resume.
+                seconds = max(float(env["wall_seconds"]), float(last["seconds"]))
                 size = int(last["epoch"]), int(env["n_train"])
-                if not math.isfinite(seconds * size[0] * size[1]):  # it came from elsewhere
+                if not math.isfinite(seconds * size[0] * size[1]):  # possible in a folder copied from elsewhere
                     continue
                 found.append(Measured(run.config.as_dict(), seconds, *size, env["device"], file.stat().st_mtime))
     return sorted(found, key=lambda each: -each.ended)
@@ -101,23 +93,23 @@ def estimated(
     trial: float = math.inf,
     known: Sequence[Measured] | None = None,
 ) -> list[Cost]:
-    """What each of some runs will take on a device, by the nearest runs that were measured on it.
+    """Estimate the cost of runs on a device from the most similar runs that were measured on it.
 
     Args:
         configs: The runs.
-        device: Name of the GPU, or ``"CPU"``, as `device_name` gives it and runs record it.
+        device: Name of the device as in run records: see `gendyn_lite.train.device.device_name`.
         root: Folder of the runs (default: the variable GENDYN_RUNS, else ``./runs``).
         data_root: Folder of the prepared data.
-        trial: Seconds in which to try runs unlike any that was measured for a few steps, one of each kind; of those
-            for which none are left the seconds are None. They begin after the first one, which loads PyTorch's
-            optimizers, and the first one of each data set is tried in any case.
-        known: Complete runs (default: those of `measured_runs` in root).
+        trial: Time budget in seconds for runs that are unlike any measured one: a few steps of one run of each kind are
+            timed. Once it is used up, the cost of further kinds is unknown (None). It starts after the first timing,
+            which also loads PyTorch's optimizers, and the first run of each data set is always timed.
+        known: Complete runs (default: `measured_runs` of the experiments, in `root`).
 
     Returns:
-        The cost of each run, in their order.
+        The cost of each run, in the order of `configs`.
 
     Raises:
-        UserError: The data of a run to be tried is not prepared, or its network does not exist.
+        UserError: The data of a run that is to be timed is not prepared, or its network does not exist.
 
     >>> [cost.seconds for cost in estimated([RunConfig(experiment="never_run")], device="CPU", trial=0)]
     [None]
@@ -129,7 +121,7 @@ def estimated(
     for each in known:
         for level, ignored in enumerate(LEVELS if each.device == device else ()):
             like[level, _key(each.config, ignored)].append(each)
-    tried: dict[str, float] = {}  # seconds of an epoch
+    tried: dict[str, float] = {}  # seconds per epoch of each kind that was timed
     until, sets = math.inf if trial else 0.0, set[str]()
     found = []
     for config in configs:
@@ -149,7 +141,7 @@ def estimated(
 def _seconds(
     config: dict[str, Any], like: Mapping[tuple[int, str], Sequence[Measured]], whole: Mapping[str, int]
 ) -> float | None:
-    """Median of the nearest measured runs, scaled by epochs and examples where these may differ."""
+    """The median over the most similar measured runs, scaled by epochs and examples if these may differ."""
     for level, ignored in enumerate(LEVELS):
         nearest = like.get((level, _key(config, ignored)), ())[:LAST]
         if nearest and "epochs" not in ignored:
@@ -162,7 +154,7 @@ def _seconds(
 
 
 def _tried(config: RunConfig, data_root: str | Path | None) -> float:
-    """Seconds of a run by a few of its steps; its measures are not counted."""
+    """Seconds of a run, extrapolated from a few steps; what its probes take is not included."""
     loaded, _ = data.load_for_run(config, root=data_root)
     network = runner.build(config, loaded)
     with threads(train.threads_for(network, config)):
@@ -170,12 +162,12 @@ def _tried(config: RunConfig, data_root: str | Path | None) -> float:
 
 
 def _key(config: dict[str, Any], ignored: Sequence[str] = ()) -> str:
-    """Equal for configurations that differ in the ignored fields alone."""
+    """A key that is equal for configurations which differ only in the ignored fields."""
     return canonical({name: value for name, value in config.items() if name not in ignored})
 
 
 def total(found: Sequence[Cost]) -> float | None:
-    """Seconds of some runs, one after another; None if one of them is unknown.
+    """The total seconds of some runs, one after another; None if those of any run are unknown.
 
     >>> config = RunConfig(experiment="demo")
     >>> total([Cost(config, 30.0, False), Cost(config, 10.0, False)])
@@ -186,7 +178,7 @@ def total(found: Sequence[Cost]) -> float | None:
 
 
 def in_words(seconds: float) -> str:
-    """A duration for people.
+    """A duration in words.
 
     >>> in_words(40), in_words(600), in_words(7200), in_words(400_000)
     ('40 seconds', '10 minutes', '2.0 hours', '4.6 days')
@@ -199,7 +191,7 @@ def in_words(seconds: float) -> str:
 
 
 def said(seconds: float | None) -> str:
-    """A duration in words, also where it is not known.
+    """A duration in words; None is an unknown one.
 
     >>> said(600), said(None)
     ('about 10 minutes', 'an unknown time')

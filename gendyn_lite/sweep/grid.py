@@ -1,4 +1,4 @@
-"""Which runs a sweep has: a chapter's, or those of a grid such as ``q=0:1:0.1 network=mlp_1x512 seed=0..4``."""
+"""The runs of a sweep: those of a chapter, or of a grid such as ``q=0:1:0.1 network=mlp_1x512 seed=0..4``."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from gendyn_lite.results.runs import PROFILES
 from gendyn_lite.results.tables import network_name
 from gendyn_lite.sweep.jobs import Job, make_jobs, store_folder
 
-SWEPT = (CELLS, TABLE)  # what a chapter's cells ask for, then what only its published tables show
+SWEPT = (CELLS, TABLE)  # runs that a chapter's cells load, then those that only its published tables show
 MOST_RUNS = 2_000
-HUGE = 10**12  # beyond it no number is written out
+HUGE = 10**12  # larger counts are not written out in messages
 SHORT = {"q": "label_corruption", "network": "model"}
 _NAMES = [item.name for item in fields(RunConfig) if item.name not in ("model_options", "milestones")]
-_AT_COMMAS = re.compile(r",(?![^(]*\))")  # not at those of a name such as "mlp (widths 8, 8)"
-# Chosen first: which run of the chapter the others are made of.
+_AT_COMMAS = re.compile(r",(?![^(]*\))")  # but not inside parentheses, as in "mlp (widths 8, 8)"
+# Fields that select the run of the chapter whose other settings are taken over.
 _CHOOSE = ("experiment", "dataset", "model")
 
 
@@ -42,20 +42,20 @@ def plan(
     grid: Sequence[str] = (),
     store: str = "",
 ) -> list[Job]:
-    """The runs of a sweep; nothing is written.
+    """List the runs of a sweep. Nothing is written.
 
     Args:
         chapter: Name of the chapter, or a profile for the runs of all chapters at that size: see `everything`.
-        profile: ``"smoke"``, ``"colab"`` or ``"full"``: whose settings the runs take.
-        values: Parameters of the chapter, as for `gendyn run`.
-        grid: See `read_grid`; without one all runs of the chapter.
-        store: Folder of the runs (default: the variable GENDYN_RUNS, else ``runs`` beside the book).
+        profile: ``"smoke"``, ``"colab"`` or ``"full"``; the size whose settings the runs have.
+        values: Parameters of the chapter by name, as for `gendyn run`.
+        grid: As for `read_grid`; if empty, the sweep has all runs of the chapter.
+        store: Folder of the runs (default: the variable GENDYN_RUNS, else ``runs`` next to the book).
 
     Returns:
-        The runs, each once.
+        The runs, without duplicates.
 
     Raises:
-        UserError: Anything in it is wrong, or there are more than 2,000 runs.
+        UserError: An argument is invalid, or there are more than 2,000 runs.
 
     >>> [job.name for job in plan("01_random_labels", grid=["seed=0..1", "q=0.5"])]
     ['digits mlp_1x512 q=0.5 seed=0', 'digits mlp_1x512 q=0.5 seed=1']
@@ -64,18 +64,18 @@ def plan(
     kept = store_folder(store or places["GENDYN_RUNS"])
     if chapter in PROFILES:
         if values or grid:
-            raise UserError(f"sweep {chapter} does the runs of all chapters as planned: leave -p and --grid out")
+            raise UserError(f"sweep {chapter} runs all chapters as they are planned: leave out -p and --grid")
         return everything(chapter, store=kept, data_root=places["GENDYN_DATA"])
-    from gendyn_lite import notebooks  # which needs Jupyter: a sweep of all chapters does not
+    from gendyn_lite import notebooks  # not at the top: it needs Jupyter, which a sweep of all chapters works without
 
     axes = read_grid(grid)
     path, changed = notebooks.checked(chapter, profile=profile, values=values)
     if path.stem not in registry.NOTEBOOKS:
         others = [name for name in notebooks.chapters() if name in registry.NOTEBOOKS]
-        raise UserError(f"chapter {chapter!r} trains nothing to sweep: take one of {', '.join(others)}")
+        raise UserError(f"chapter {chapter!r} has no runs to sweep: choose one of {', '.join(others)}")
     given = {name: value for name, value in changed.items() if name != "profile"}
     configs = registry.unique(registry.planned(chapter, profile, given, asked_by=SWEPT))
-    if axes:  # a chapter's settings may differ from one data set to another
+    if axes:  # a chapter's settings may depend on its parameter `dataset`
         sets = axes.get("dataset", ()) if "dataset" in notebooks.parameters(path) else ()
         on = (registry.planned(chapter, profile, {**given, "dataset": name}, asked_by=SWEPT) for name in sets)
         configs = expand([config for found in on for config in found] or configs, axes)
@@ -84,10 +84,11 @@ def plan(
 
 
 def everything(profile: str, *, store: str, data_root: str) -> list[Job]:
-    """The runs of all chapters at one size: the first seed of each, in the order of the chapters, then the next seeds.
+    """List the runs of all chapters at one size, the most wanted first.
 
-    Of a chapter and seed, true and wholly random labels come before what lies between: Table 1 first, then Fig. 1. Runs
-    on data that are not prepared are left out, which one line on stderr says.
+    The first seed of every chapter comes first, in the order of the chapters, then the second seeds, and so on. Within
+    a chapter and seed, runs with true or entirely random labels (Table 1 of Zhang et al.) come before those with
+    partly corrupted labels (Fig. 1). Runs on data sets that are not prepared are left out; a line on stderr says so.
 
     Args:
         profile: ``"smoke"``, ``"colab"`` or ``"full"``.
@@ -109,7 +110,7 @@ def everything(profile: str, *, store: str, data_root: str) -> list[Job]:
     if told:
         sys.stderr.write(f"not prepared (gendyn data NAME), left out: {', '.join(told)}\n")
     if not jobs:
-        raise UserError("none of the data sets is prepared: gendyn data NAME")
+        raise UserError("none of the data sets is prepared: prepare one with gendyn data NAME")
 
     def order(job: Job) -> tuple[int, int, bool]:
         between = job.config.label_corruption not in (0, 1) or job.config.inputs != "true"
@@ -119,7 +120,11 @@ def everything(profile: str, *, store: str, data_root: str) -> list[Job]:
 
 
 def _prepared(dataset: str, root: str) -> bool:
-    """Whether a data set is there; one that is damaged is refused."""
+    """Whether a data set is available.
+
+    Raises:
+        UserError: It is prepared, but damaged.
+    """
     try:
         return bool(data.load(dataset, root=root))
     except UserError:
@@ -129,15 +134,18 @@ def _prepared(dataset: str, root: str) -> bool:
 
 
 def read_grid(texts: Sequence[str]) -> dict[str, list[Any]]:
-    """The values of each field of `RunConfig` that a grid names.
+    """Parse a grid: the values of each field of `RunConfig` that it names.
 
     Args:
-        texts: ``NAME=VALUES``: values with commas, ``LOW:HIGH:STEP`` (both ends belong to it) or ``FIRST..LAST``
-            (whole numbers). Names are fields of `RunConfig`, or ``q`` (label_corruption) and ``network`` (model).
+        texts: Each is ``NAME=VALUES``. A name is a field of `RunConfig`, ``q`` (for label_corruption) or ``network``
+            (for model). Values are separated by commas; each is a single value, ``LOW:HIGH:STEP`` (both ends included)
+            or ``FIRST..LAST`` (whole numbers).
+
+    Returns:
+        The values of each field, by its name.
 
     Raises:
-        UserError: An unknown name (with the nearest match), one named twice, values that are none, or more than 2,000
-            runs.
+        UserError: A name is unknown or given twice, a value is invalid, or there are more than 2,000 runs.
 
     >>> read_grid(["q=0:1:0.5", "seed=0..2,7"])
     {'label_corruption': [0.0, 0.5, 1.0], 'seed': [0, 1, 2, 7]}
@@ -152,26 +160,26 @@ def read_grid(texts: Sequence[str]) -> dict[str, list[Any]]:
         if field not in _NAMES:
             raise unknown_name("name on the grid", name, [*SHORT, *_NAMES])
         if field in grid:
-            raise UserError(f"--grid names {field} twice: put its values in one, with commas")
+            raise UserError(f"--grid names {field} twice: name it once, with all its values separated by commas")
         grid[field] = _values(name, field, values)
     check_size(math.prod(len(values) for values in grid.values()))
     return grid
 
 
 def check_size(count: int) -> None:
-    """Refuse more runs than a sweep takes.
+    """Check that a sweep does not have too many runs.
 
     >>> check_size(5_000)
     Traceback (most recent call last):
-    gendyn_lite.errors.UserError: the grid has 5,000 runs, at most 2,000: take fewer values, or several sweeps
+    gendyn_lite.errors.UserError: the grid has 5,000 runs, at most 2,000: use fewer values, or several sweeps
     """
     if count > MOST_RUNS:
         runs = f"{count:,}" if count <= HUGE else f"over {HUGE:,}"
-        raise UserError(f"the grid has {runs} runs, at most {MOST_RUNS:,}: take fewer values, or several sweeps")
+        raise UserError(f"the grid has {runs} runs, at most {MOST_RUNS:,}: use fewer values, or several sweeps")
 
 
 def _values(name: str, field: str, text: str) -> list[Any]:
-    """The values of one field, each once."""
+    """Parse the values of one field; duplicates are refused."""
     hint = HINTS[field]
     number = hint in (int, float) or hint == int | None
     items: list[Any] = []
@@ -180,12 +188,12 @@ def _values(name: str, field: str, text: str) -> list[Any]:
         check_size(len(items))
     found = [_typed(name, field, item) for item in items]
     if len(set(found)) < len(found):
-        raise UserError(f"{name}={text} names a value twice")
+        raise UserError(f"{name}={text} names a value twice: name each once")
     return found
 
 
 def _range(name: str, text: str) -> list[Any] | None:
-    """The values of ``LOW:HIGH:STEP`` or ``FIRST..LAST``, in exact decimal arithmetic; None for anything else.
+    """The values of ``LOW:HIGH:STEP`` or ``FIRST..LAST``, exact decimals; None if the text is neither.
 
     >>> [float(value) for value in _range("q", "0:0.3:0.1")]
     [0.0, 0.1, 0.2, 0.3]
@@ -208,30 +216,32 @@ def _range(name: str, text: str) -> list[Any] | None:
 
 
 def _typed(name: str, field: str, value: Any) -> Any:
-    """One value in the type of its field."""
+    """Convert one value to the type of its field."""
     hint, text = HINTS[field], str(value)
     if hint is str:
         return text
     plain: Any = {"true": True, "false": False, "none": None}.get(text.lower(), text)
     if isinstance(plain, str):
-        with suppress(ArithmeticError, ValueError):  # else text stays text, and fails its type
+        with suppress(ArithmeticError, ValueError):  # text that is no number stays text, which check_type refuses
             exact = Decimal(text)
             plain = int(exact) if abs(exact) < HUGE and exact == int(exact) else float(text)
     return check_type(name, plain, hint)
 
 
 def expand(planned: Sequence[RunConfig], grid: Mapping[str, Sequence[Any]]) -> list[RunConfig]:
-    """The product of a grid's values; what the grid leaves out is as in the chapter's first run of that network.
+    """Make a run for every combination of a grid's values.
+
+    Settings that the grid does not name are those of the chapter's first run of the same network.
 
     Args:
-        planned: The runs of the chapter, whose settings are taken.
-        grid: Of `read_grid`.
+        planned: The runs of the chapter.
+        grid: Values by field, as returned by `read_grid`.
 
     Returns:
-        As many runs as the product of the numbers of values, seeds innermost.
+        One run per combination; the seed varies fastest.
 
     Raises:
-        UserError: A value is out of its range, or the chapter has no such experiment.
+        UserError: A value is out of range, or the chapter has no such experiment.
 
     >>> planned = [RunConfig(experiment="demo", model="mlp_3x512", epochs=7)]
     >>> [(run.seed, run.epochs) for run in expand(planned, {"seed": [0, 1]})]
@@ -244,15 +254,16 @@ def expand(planned: Sequence[RunConfig], grid: Mapping[str, Sequence[Any]]) -> l
         chosen = {name: point.pop(name) for name in _CHOOSE if name in point}
         base = _base(planned, chosen)
         if base.eval_every == base.epochs and "epochs" in point:
-            point.setdefault("eval_every", point["epochs"])  # a run that is evaluated at its end still is
+            point.setdefault("eval_every", point["epochs"])  # runs evaluated only at their end stay so
         configs.append(base.replace(**point))
     return configs
 
 
 def _base(planned: Sequence[RunConfig], chosen: Mapping[str, Any]) -> RunConfig:
-    """The chapter's first run of an experiment, a data set and a network, named as tables name it (with its options).
+    """The chapter's first run of an experiment, a data set and a network (named as in tables, or without options).
 
-    A data set or a network that is new to the chapter takes the settings of the first run.
+    If the chapter has no run on that data set or of that network, it is its first run with the data set or network
+    replaced.
     """
     experiment = chosen.get("experiment", planned[0].experiment)
     found = [each for each in planned if each.experiment == experiment]

@@ -1,4 +1,4 @@
-"""What a plain notebook says first: what it found here, how long its chapter takes, and what was interrupted."""
+"""What a plain notebook for students prints first: what it found on this machine and how long its chapter takes."""
 
 from __future__ import annotations
 
@@ -19,34 +19,33 @@ from gendyn_lite.charts.figure import vega
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data.loading import data_root
 from gendyn_lite.errors import UserError, disk_errors
-from gendyn_lite.results.runs import runs_root
+from gendyn_lite.results.runs import PROFILES, runs_root
 from gendyn_lite.sweep.cost import Cost, estimated, in_words, measured_runs, said, total
 from gendyn_lite.train.device import device_name
 
-PROFILES = ("smoke", "colab", "full")
 UNCOUNTED = (
-    "beside training the page takes less than a minute on two cores; "
-    "what is measured during training is not counted where no run like it is complete here"
+    "apart from training, the page takes less than a minute on two cores; "
+    "measurements during training are included only if a similar run is complete on this machine"
 )
-TRIAL = 1.0  # seconds for each profile, in which runs that were never measured here are tried after the first one
+TRIAL = 1.0  # seconds per profile for timing a few steps of runs like none that was measured on this machine
 DRIVE = Path("/content/drive")
-Plans = Mapping[str, Sequence[RunConfig]]  # what a chapter trains at each size
+Plans = Mapping[str, Sequence[RunConfig]]  # the runs of a chapter, by profile
 
 
 def ready(chapter: str, *, version: str, runs: str = "") -> None:
-    """Say what a notebook finds on this machine; the set-up cell of every plain notebook calls it.
+    """Print what a notebook finds on this machine; the set-up cell of every plain notebook calls this.
 
-    Charts are then drawn without a network where vl-convert is installed.
+    If vl-convert is installed, charts are afterwards drawn without a network connection.
 
     Args:
         chapter: Name of the chapter.
-        version: Of the package that made the notebook.
-        runs: Folder of the trained networks, ``"drive"`` for one on Google Drive; empty for that of the environment.
+        version: Version of the package that the notebook was written by.
+        runs: Folder of the trained networks, or ``"drive"`` for a folder on Google Drive; if empty, the default folder.
 
     Raises:
-        UserError: ``"drive"`` was asked for elsewhere than on Colab, or no folder can be made there.
+        UserError: ``"drive"`` was given outside of Colab, or the folder cannot be created.
     """
-    colab = "google.colab" in sys.modules  # its kernels import it
+    colab = "google.colab" in sys.modules  # imported by Colab's kernels
     if runs:
         os.environ["GENDYN_RUNS"] = str(_drive(colab) if runs == "drive" else Path(runs).expanduser().resolve())
         with disk_errors(runs_root()):
@@ -54,49 +53,49 @@ def ready(chapter: str, *, version: str, runs: str = "") -> None:
     lines = [f"gendyn_lite {gendyn_lite.__version__}, torch {torch.__version__}, Python {platform.python_version()}"]
     if version != gendyn_lite.__version__:
         lines.append(
-            f"This notebook was made by gendyn_lite {version}, and {gendyn_lite.__version__} is installed: "
-            f"make it anew (gendyn student {chapter}), or install the version that made it"
+            f"This notebook was written by gendyn_lite {version}, but {gendyn_lite.__version__} is installed: "
+            f"write it again (gendyn student {chapter}), or install the version that wrote it"
         )
     lines += [_device(colab), f"data: {data_root().resolve()}", _runs()]
     trains = chapter in registry.NOTEBOOKS
     plans = {name: registry.unique(registry.planned(chapter, name, {})) for name in PROFILES if trains}
     for line in chain(lines, _interrupted(plans), _times(chapter, plans)):
-        print(line, flush=True)  # noqa: T201 (what it is for)
-    if not colab and importlib.util.find_spec("vl_convert"):  # there, no output sees the script of another
+        print(line, flush=True)  # noqa: T201 (this is its purpose)
+    if not colab and importlib.util.find_spec("vl_convert"):  # on Colab, outputs cannot share a script
         script = vega().replace("</script", "<\\/script")
         display(HTML(f'<script data-gendyn="live">{script}</script>'))
 
 
 def _drive(colab: bool) -> Path:
-    """The folder of runs on Google Drive, which is mounted."""
+    """Mount Google Drive; returns its folder of runs."""
     if not colab:
-        raise UserError('runs = "drive" is for Google Colab: name a folder, or leave it empty')
-    from google.colab import drive  # type: ignore[import-not-found]  # of Colab alone
+        raise UserError('runs = "drive" works only on Google Colab: name a folder, or leave it empty')
+    from google.colab import drive  # type: ignore[import-not-found]  # exists only on Colab
 
     drive.mount(str(DRIVE))
     return DRIVE / "MyDrive" / "gendyn_lite" / "runs"
 
 
 def _runs() -> str:
-    """Where trained networks are kept, and whether that can be written to."""
+    """Which folder trained networks are saved in, and a warning if it is read-only."""
     root = runs_root().resolve()
     there = next(path for path in (root, *root.parents) if path.exists())
     return f"runs: {root}" + ("" if os.access(there, os.W_OK) else " (read-only: name another folder in runs above)")
 
 
 def _device(colab: bool) -> str:
-    """What networks will be trained on."""
+    """Which device networks will be trained on."""
     name = device_name()
     if name != "CPU":
         return f"GPU: {name}"
     hint = " (Colab has one: Runtime, Change runtime type)" if colab else ""
-    return f"no GPU{hint}: training takes the processor, {os.cpu_count()} cores"
+    return f"no GPU{hint}: networks are trained on the processor, {os.cpu_count()} cores"
 
 
 def _times(chapter: str, plans: Plans) -> Iterator[str]:
-    """How long the runs of a chapter take here at each size; to find out takes seconds."""
+    """How long the runs of a chapter take on this machine with each profile; finding out takes some seconds."""
     if any(chapter == each.notebook for each in registry.CHAPTERS if not each.trains):
-        yield "this chapter trains no network; how long it solves is said beside its parameter profile"
+        yield "this chapter trains no network; its computing time is stated next to its parameter `profile`"
     elif not plans:
         yield "this chapter trains nothing: it takes less than a minute"
     known = measured_runs(config.experiment for configs in plans.values() for config in configs)
@@ -112,7 +111,7 @@ def _times(chapter: str, plans: Plans) -> Iterator[str]:
 
 
 def _words(found: Sequence[Cost]) -> str:
-    """What some runs take, where not all of them were tried at least that."""
+    """How long some runs take in words; a lower bound if only some of them were estimated."""
     if (seconds := total(found)) is not None:
         return said(seconds)
     tried = [cost.seconds for cost in found if cost.seconds is not None]
@@ -120,9 +119,9 @@ def _words(found: Sequence[Cost]) -> str:
 
 
 def _interrupted(plans: Plans) -> list[str]:
-    """What is told of runs that were stopped on their way, by a disconnect for instance."""
+    """A line on runs that were interrupted, for instance by a disconnect, if there are any."""
     experiments = {config.experiment for configs in plans.values() for config in configs}
     folders = (path for name in experiments for path in (runs_root() / name).glob("*/checkpoints"))
     stopped = [path for path in folders if any(path.iterdir())]
-    told = f"runs interrupted: {len(stopped)}; each goes on from its last checkpoint, at most half a minute old"
+    told = f"interrupted runs: {len(stopped)}; each continues from its last checkpoint, at most half a minute old"
     return [told] if stopped else []

@@ -1,4 +1,4 @@
-"""The runs of a sweep: what a worker is given, does and gives back; the folder they are kept in."""
+"""The runs of a sweep: their description, their execution by a worker, and the folder that they are stored in."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from gendyn_lite.results.runs import environment, open_run
 from gendyn_lite.results.tables import network_name
 from gendyn_lite.train.checkpoint import listed
 
-# After one of these every other run would fail in the same way.
+# Errors of the operating system after which every other run would fail too.
 _FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
 
 
 class Job(NamedTuple):
-    """One run.
+    """One run, as it is sent to a worker.
 
     Attributes:
-        chapter: The chapter whose measures are taken.
-        config: The run.
-        fingerprint: Of its data.
-        profile: Recorded with it.
+        chapter: The chapter whose probes measure the run.
+        config: Its settings.
+        fingerprint: Fingerprint of its data.
+        profile: The profile to record with it.
         store: Folder of the runs.
         data_root: Folder of the prepared data.
     """
@@ -48,12 +48,12 @@ class Job(NamedTuple):
 
     @property
     def run_id(self) -> str:
-        """Key of the run."""
+        """The key of the run."""
         return self.config.run_id(self.fingerprint)
 
     @property
     def name(self) -> str:
-        """What tells the run from the others, for people."""
+        """A short description that tells the run from the others, for messages."""
         config = self.config
         inputs = "" if config.inputs == "true" else f" {config.inputs}"
         network = network_name(config.model, config.model_options)
@@ -61,14 +61,14 @@ class Job(NamedTuple):
 
 
 class Resources(NamedTuple):
-    """What a run takes, and where it may be.
+    """Resources of the runs of a sweep.
 
     Attributes:
-        address: Of a cluster, ``"HOST:PORT"``; empty for the one that this machine belongs to.
-        workers: Most runs at once on this machine; 0 for as many as are fastest. A cluster decides for itself.
-        cpus: Cores of a run on a cluster.
-        gpus: GPUs of a run there, which may be a fraction; None for one where there are some, else none.
-        retries: How often a run whose worker died is started again.
+        address: Address of the Ray cluster, ``"HOST:PORT"``; if empty, the cluster that this machine belongs to.
+        workers: Largest number of runs at once on this machine; 0 for the number that is fastest. Ignored on a cluster.
+        cpus: Cores per run on a cluster.
+        gpus: GPUs per run on a cluster, possibly a fraction; None for one if the cluster has any, else none.
+        retries: How often a run is restarted after its worker died.
     """
 
     address: str = ""
@@ -79,15 +79,15 @@ class Resources(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of a run.
+    """The result of executing a run.
 
     Attributes:
-        run_id: Its key.
-        seconds: What it took here.
-        trained: Whether it was; else it was complete already.
-        error: Why it failed, in one line; empty where it did not.
-        fatal: Whether the others would fail in the same way.
-        where: The machine.
+        run_id: Key of the run.
+        seconds: Seconds that it took.
+        trained: Whether it was trained; if not, it was complete already or has failed.
+        error: Why it failed, in one line; empty if it succeeded.
+        fatal: Whether every other run would fail for the same reason.
+        where: Name of the machine.
     """
 
     run_id: str
@@ -99,7 +99,7 @@ class Outcome(NamedTuple):
 
 
 def work(job: Job) -> Outcome:
-    """Do a run: load it, resume it or train it. A failure is an outcome, so that the other runs go on."""
+    """Train or resume a run unless it is complete. Errors are returned as an outcome, so that other runs go on."""
     started, trained, error, fatal = time.monotonic(), False, "", False
     try:
         if not open_run(job.config, job.fingerprint, root=job.store).complete:
@@ -107,9 +107,9 @@ def work(job: Job) -> Outcome:
             done = run(job.config, profile=job.profile, root=job.store, data_root=job.data_root)
             if done.run_id != job.run_id:
                 name = job.config.dataset
-                raise UserError(f"the data {name!r} differ here from those where the sweep started: copy them again")
+                raise UserError(f"the data {name!r} differ from those where the sweep was started: copy them again")
             trained = True
-    except Exception as raised:  # whatever a run raises is its own failure
+    except Exception as raised:  # any error makes only this run fail
         error = " ".join(f"{type(raised).__name__}: {raised}".split()).removeprefix("UserError: ")
         cause = raised.__cause__ if isinstance(raised.__cause__, OSError) else raised
         fatal = isinstance(cause, OSError) and cause.errno in _FATAL
@@ -117,26 +117,26 @@ def work(job: Job) -> Outcome:
 
 
 def begun(job: Job) -> float:
-    """The share of a run's steps that its newest checkpoint has, 0 where it has none."""
+    """The fraction of a run's steps that its newest checkpoint has finished; 0 without a checkpoint."""
     run = open_run(job.config, job.fingerprint, root=job.store)
-    with suppress(ValueError, LookupError, TypeError, ArithmeticError):  # of a file that is damaged too
+    with suppress(ValueError, LookupError, TypeError, ArithmeticError):  # also raised if env.json is damaged
         step = int(listed(run.checkpoints)[-1].stem.removeprefix("step_"))
         return min(1.0, step / (job.config.epochs * math.ceil(run.env()["n_train"] / job.config.batch_size)))
     return 0.0
 
 
 def make_jobs(chapter: str, configs: Sequence[RunConfig], *, profile: str, store: str, data_root: str) -> list[Job]:
-    """The runs of a sweep, each once; the data and the network of every kind are checked first.
+    """Make the jobs of a sweep, without duplicates, after checking that data and networks exist and fit each other.
 
     Args:
-        chapter: The chapter whose measures are taken.
+        chapter: The chapter whose probes measure the runs.
         configs: The runs.
-        profile: Recorded with them.
+        profile: The profile to record with them.
         store: Folder of the runs.
         data_root: Folder of the prepared data.
 
     Raises:
-        UserError: A data set is not prepared, or a network does not exist or does not fit.
+        UserError: A data set is not prepared, or a network does not exist or does not fit its data.
     """
     kinds = runner.checked(configs, data_root=data_root)
     prints = [kinds[runner.kind_of(config)].fingerprint for config in configs]
@@ -145,14 +145,14 @@ def make_jobs(chapter: str, configs: Sequence[RunConfig], *, profile: str, store
 
 
 LOCK, TOKEN = ".sweep.lock", ".sweep.token"
-TOKEN_BYTES = 2**20  # a full disk refuses a megabyte
+TOKEN_BYTES = 2**20  # writing this much shows whether the disk is full
 
 
 def store_folder(place: str) -> str:
-    """The folder that ``--store`` names, from the root of the file system.
+    """The absolute path of the folder that ``--store`` names.
 
     Raises:
-        UserError: It is a URL or a file, or inside a file.
+        UserError: It is a URL, a file, or a path inside a file.
 
     >>> store_folder("s3://bucket/runs")
     Traceback (most recent call last):
@@ -166,14 +166,15 @@ def store_folder(place: str) -> str:
 
 @contextmanager
 def reserved(place: str) -> Iterator[str]:
-    """A store for one sweep alone, after a test that it can be written to.
+    """Lock a run store for one sweep, after testing that it can be written to.
 
     Yields:
-        What a file in the store holds meanwhile, by which other machines recognize it.
+        A random token. A file in the store contains it until the end of the block, so that other machines can check
+        that they see the same store.
 
     Raises:
-        UserError: Another sweep is at work on it.
-        Failed: It cannot be written to, or is full.
+        UserError: Another sweep uses the store.
+        Failed: The store cannot be written to, or its disk is full.
     """
     folder, token = Path(place), uuid.uuid4().hex
     lock = FileLock(folder / LOCK, timeout=0)
@@ -183,40 +184,44 @@ def reserved(place: str) -> Iterator[str]:
             lock.acquire()
             write_text(folder / TOKEN, token.ljust(TOKEN_BYTES))
         except Timeout:
-            raise UserError(f"another sweep is at work on the run store {place}: wait for it, or stop it") from None
+            raise UserError(f"another sweep uses the run store {place}: wait for it to end, or stop it") from None
         except OSError as error:
             reason = error.strerror or str(error)
             raise Failed(f"the run store {place} cannot be written to: {reason}; nothing was started") from None
         yield token
     finally:
         if lock.is_locked:
-            with suppress(OSError):  # who opened the lock and does not have it yet is refused: nobody waits for it
+            with suppress(OSError):  # safe to delete: nobody ever waits for this lock
                 (folder / TOKEN).unlink(missing_ok=True)
                 (folder / LOCK).unlink()
             lock.release()
 
 
 def look(jobs: Sequence[Job], token: str, version: str) -> str:
-    """What this machine lacks for a sweep; empty where it lacks nothing.
+    """Check that this machine of a cluster has all that a sweep needs.
 
     Args:
         jobs: One run of each data set.
-        token: Of `reserved`.
-        version: Of gendyn_lite where the sweep was started.
+        token: The token that `reserved` yielded.
+        version: Version of gendyn_lite on the machine where the sweep was started.
+
+    Returns:
+        What is missing and what to do about it; empty if nothing is missing.
     """
     here = environment()["versions"].get("gendyn_lite", "")
     if here != version:
-        return f"gendyn_lite is {here or 'not installed'} there and {version} here: install the same"
+        return f"gendyn_lite is {here or 'not installed'} there and {version} here: install the same version"
     for job in jobs:
         found = ""
         with suppress(OSError):
             found = (Path(job.store) / TOKEN).read_text(encoding="utf-8").strip()
         if found != token:
-            return f"the run store {job.store} is another folder there: take one that every machine sees"
+            return f"the run store {job.store} is another folder there: use one that every machine sees"
         found = ""
         with suppress(UserError):
             found = data.load(job.config.dataset, root=job.data_root).fingerprint
         if found != job.fingerprint:
-            lacks = f"the data {job.config.dataset!r} under {job.data_root} are {'others' if found else 'not prepared'}"
-            return f"{lacks} there: prepare them on a folder that every machine sees, and name it in GENDYN_DATA"
+            state = "different" if found else "not prepared"
+            lacks = f"the data {job.config.dataset!r} under {job.data_root} are {state} there"
+            return f"{lacks}: prepare them in a folder that every machine sees, and set GENDYN_DATA to it"
     return ""

@@ -1,4 +1,4 @@
-"""What a chapter or a sweep says while it runs: in its place on a terminal, in plain lines at intervals elsewhere."""
+"""The progress line of a chapter or a sweep: updated in place on a terminal, printed at intervals elsewhere."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ import psutil
 from gendyn_lite.sweep.jobs import Outcome
 from gendyn_lite.train.history import VARIABLE, in_words
 
-TERMINAL_SECONDS, PLAIN_SECONDS = 0.5, 30.0  # between two versions of a line
+TERMINAL_SECONDS, PLAIN_SECONDS = 0.5, 30.0  # between two updates of a line, on a terminal and elsewhere
 
 
 class Line:
-    """A line that changes in its place on a terminal; elsewhere a new one at intervals.
+    """A status line that is updated in place on a terminal, and printed anew at intervals elsewhere.
 
     Args:
-        stream: Where to write (default: stderr, so that stdout holds results only).
-        seconds: Seconds between two versions (default: 0.5 on a terminal, else 30).
+        stream: Where to write (default: stderr, so that stdout has results only).
+        seconds: Seconds between two updates (default: 0.5 on a terminal, else 30).
     """
 
     def __init__(self, stream: TextIO | None = None, seconds: float | None = None) -> None:
@@ -37,19 +37,19 @@ class Line:
         self._due = time.monotonic() + self.every
 
     def say(self, text: str) -> None:
-        """Show a version of the line, if it is time."""
+        """Update the line, unless the last update was too recent."""
         if time.monotonic() >= self._due:
             self._due = time.monotonic() + self.every
             columns = shutil.get_terminal_size().columns - 1
             self._write(f"\r\033[K{text[:columns]}" if self.terminal else f"{text}\n")
 
     def keep(self, text: str) -> None:
-        """Show a line that stays."""
+        """Print a line that is not overwritten."""
         self.clear()
         self._write(f"{text}\n")
 
     def clear(self) -> None:
-        """Take the line off a terminal."""
+        """Erase the line from a terminal."""
         if self.terminal:
             self._write("\r\033[K")
 
@@ -59,14 +59,20 @@ class Line:
 
 
 class Live:
-    """Says which cell of a chapter is running, how far its training is, the time elapsed and left, and the memory.
+    """Shows which cell of a chapter is running, how far its training is, the elapsed and remaining time, and memory.
 
-    Use it as ``with Live("01_random_labels") as live: notebooks.run(..., reached=live.reach)``.
+    Use it as ``with Live("01_random_labels", Line()) as live: notebooks.run(..., reached=live.reach)``.
 
     Args:
         chapter: Name to show.
-        line: Where to say it.
-        expected: Seconds that it should take, where known.
+        line: The line to update.
+        expected: Estimated seconds of the whole chapter, or None.
+
+    Attributes:
+        cell: Number of the code cell that is running, from 1; 0 before the first.
+        cells: Number of code cells.
+        peak_bytes: Largest memory of the kernel and its child processes so far.
+        gpu_bytes: Largest memory of tensors on the GPU so far.
     """
 
     def __init__(self, chapter: str, line: Line, *, expected: float | None = None) -> None:
@@ -76,7 +82,7 @@ class Live:
         self._stop = threading.Event()
 
     def __enter__(self) -> Live:
-        """Start to say."""
+        """Start updating the line."""
         self._folder = tempfile.TemporaryDirectory(prefix="gendyn-")
         self.file = Path(self._folder.name) / "progress.json"
         os.environ[VARIABLE] = str(self.file)  # the kernel, started from here, inherits it
@@ -85,7 +91,7 @@ class Live:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Say no more, and leave an empty line on a terminal."""
+        """Stop updating the line, and erase it from a terminal."""
         os.environ.pop(VARIABLE, None)
         self._stop.set()
         self._thread.join()
@@ -94,15 +100,15 @@ class Live:
 
     @property
     def seconds(self) -> float:
-        """Seconds since it began."""
+        """Seconds since the start."""
         return time.monotonic() - self.started
 
     def reach(self, cell: int, cells: int) -> None:
-        """A code cell starts (the first is 1), of so many."""
+        """Note that code cell number `cell` (from 1) of `cells` starts."""
         self.cell, self.cells = cell, cells
 
     def line(self) -> str:
-        """Where it stands now."""
+        """The current text of the line."""
         parts = [f"{self.chapter}: cell {self.cell} of {self.cells}", *map(in_words, self._bars()[:2])]
         parts.append(f"{clock(self.seconds)} elapsed")
         if self.expected is not None and self.expected > self.seconds:
@@ -112,7 +118,7 @@ class Live:
         return " · ".join(parts)
 
     def _bars(self) -> list[dict[str, Any]]:
-        """The counts that training in the kernel shows, outermost first."""
+        """The states of the progress bars in the kernel, outermost first."""
         try:
             found = json.loads(self.file.read_text())
         except (OSError, ValueError):
@@ -121,15 +127,16 @@ class Live:
         return found["bars"]
 
     def _tick(self) -> None:
+        """Measure and update the line until the end of the block."""
         while not self._stop.wait(min(self.shown.every, TERMINAL_SECONDS)):
             self.peak_bytes = max(self.peak_bytes, _bytes_of_children())
-            line = self.line()  # which looks at the GPU's memory too
+            line = self.line()  # also updates gpu_bytes
             if self.cells:
                 self.shown.say(line)
 
 
 def clock(seconds: float) -> str:
-    """A duration that counts up or down.
+    """A duration as a clock shows it.
 
     >>> clock(65), clock(3725)
     ('1:05', '1:02:05')
@@ -139,7 +146,7 @@ def clock(seconds: float) -> str:
 
 
 def _bytes_of_children() -> int:
-    """Memory of the processes that this one started: the kernel, and what it started."""
+    """Memory of the kernel and of the processes that it has started, in bytes."""
     total = 0
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
@@ -148,11 +155,14 @@ def _bytes_of_children() -> int:
 
 
 class Tally:
-    """What became of the runs of a sweep, and the time that the others will take.
+    """Counts the finished runs of a sweep and estimates the remaining time.
 
     Args:
-        expected: For each key of a run the seconds that it should take, or None.
-        at_once: Gives how many runs there can be at once at present.
+        expected: Estimated seconds of each run, or None, by run_id.
+        at_once: Returns how many runs can currently be executed at once.
+
+    Attributes:
+        outcomes: Outcomes so far, by run_id.
     """
 
     def __init__(self, expected: Mapping[str, float | None], at_once: Callable[[], float] = lambda: 1) -> None:
@@ -163,18 +173,18 @@ class Tally:
 
     @property
     def failed(self) -> int:
-        """Runs that failed."""
+        """Number of runs that failed."""
         return sum(bool(outcome.error) for outcome in self.outcomes.values())
 
     def line(self) -> str:
-        """The counts and times in one line."""
+        """Counts and times in one line."""
         done, elapsed, left = len(self.outcomes) - self.failed, clock(time.monotonic() - self.started), self.left()
         rest = "" if left is None else f" · about {clock(left)} left"
         many = f" · {self.at_once():g} at once" if self.at_once() > 1 else ""
         return f"{done} of {len(self._weights)} runs done · {self.failed} failed · {elapsed} elapsed{many}{rest}"
 
     def left(self) -> float | None:
-        """Seconds left: what was expected of the rest, corrected by how long the runs of this sweep really take."""
+        """Estimated remaining seconds, corrected by how long the finished runs took; None if unknown."""
         rest = sum(self._weights[run_id] or 0.0 for run_id in self._weights.keys() - self.outcomes.keys())
         trained = [outcome for outcome in self.outcomes.values() if outcome.trained and not outcome.error]
         foreseen = sum(self._weights[outcome.run_id] or 0.0 for outcome in trained)

@@ -1,4 +1,7 @@
-"""What a run is at one moment, enough to go on to the bit, in one safetensors file with its JSON state inside."""
+"""Checkpoints: one safetensors file holds a run's tensors and, as JSON in its header, everything else.
+
+A run resumed from a checkpoint gives the same numbers, bit for bit, as one that was never interrupted.
+"""
 
 from __future__ import annotations
 
@@ -26,29 +29,34 @@ HEADER = "gendyn_lite"
 
 
 class DamagedError(Exception):
-    """A file is no whole checkpoint; the message is the reason."""
+    """A file is not a complete, unaltered checkpoint; the message says why."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Tensors by name, and everything else as JSON values."""
+    """The content of a checkpoint file.
+
+    Attributes:
+        tensors: Weights, buffers, momenta and states of random generators, by name.
+        state: Everything else, as JSON values.
+    """
 
     tensors: dict[str, Tensor]
     state: dict[str, Any]
 
 
 def write(folder: Path, checkpoint: Checkpoint, *, step: int) -> Path:
-    """Write a checkpoint beside its place, then move it there; of the older ones the last remains.
+    """Write a checkpoint atomically, then delete all but the newest two.
 
-    A process killed here leaves at most a hidden file, which `clean` removes.
+    If the process is killed meanwhile, at most a hidden temporary file is left, which `clean` removes.
 
     Args:
-        folder: The folder of the run's checkpoints, made if absent.
-        checkpoint: Tensors of any device; they are stored from the CPU.
-        step: Number of steps taken, which names the file.
+        folder: Folder of the run's checkpoints; created if absent.
+        checkpoint: Its tensors may be on any device; they are copied to the CPU.
+        step: Number of training steps taken so far; part of the file name.
 
     Returns:
-        The file.
+        Path of the new file.
 
     Raises:
         UserError: The folder cannot be written to.
@@ -70,23 +78,23 @@ def write(folder: Path, checkpoint: Checkpoint, *, step: int) -> Path:
 
 
 def newest(folder: Path, *, run_id: str | None = None) -> Checkpoint | None:
-    """The newest whole checkpoint, or None where there is none yet.
+    """The newest intact checkpoint in a folder, or None if there are no checkpoints.
 
-    A damaged one is renamed to ``*.damaged``, with a warning, and the one before it is taken.
+    If the newest file is damaged, it is renamed to ``*.damaged`` with a warning, and the one before it is returned.
 
     Args:
-        folder: The folder of the run's checkpoints; it need not exist.
-        run_id: The run's key; a checkpoint of another run is refused. None takes any.
+        folder: Folder of the run's checkpoints; it need not exist.
+        run_id: Key of the run; a checkpoint of another run is refused. None accepts any run.
 
     Raises:
-        UserError: It belongs to another configuration or data, or was written by a newer version; a file is named like
-            a pickle; or none of several is whole.
+        UserError: The checkpoint belongs to another configuration or other data, or was written by a newer version;
+            the folder contains a file named like a pickle; or every checkpoint is damaged.
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"checkpoint_dir {folder} is a file, expected a folder")
     for path in sorted(folder.glob("*")) if folder.exists() else ():
         if path.suffix in PICKLES:
-            raise UserError(f"{path} looks like a pickle, which could run any code: move it away, it is never loaded")
+            raise UserError(f"{path} looks like a pickle, which could run any code, and is never loaded: move it away")
     damaged: list[tuple[Path, str]] = []
     for path in reversed(listed(folder)):
         try:
@@ -104,31 +112,31 @@ def newest(folder: Path, *, run_id: str | None = None) -> Checkpoint | None:
         return found
     if damaged:
         path, reason = damaged[0]
-        raise UserError(f"checkpoint {path} is damaged ({reason}) and none before it is whole: delete it to start over")
+        raise UserError(f"checkpoint {path} is damaged ({reason}), and so are all older ones: delete it to start over")
     return None
 
 
 def read(path: Path) -> Checkpoint:
-    """The checkpoint in a file.
+    """Read a checkpoint file.
 
     Raises:
         DamagedError: The file is truncated or altered.
-        UserError: It is of a newer version.
+        UserError: The file was written by a newer version.
     """
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})[HEADER])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dict
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError, KeyError, ValueError) as error:
-        reason = "no checkpoint of gendyn_lite" if isinstance(error, KeyError) else first_line(error)
+        reason = "not written by gendyn_lite" if isinstance(error, KeyError) else first_line(error)
         raise DamagedError(reason) from error
     if header.get("version", 0) > VERSION:
         formats = f"format {header['version']}, this one reads {VERSION}"
         raise UserError(f"{path} was written by a newer version ({formats}): update gendyn_lite")
     if header.get("digest") != _digest(tensors, header.get("state", "")):
-        raise DamagedError("its contents do not have the hash that it was written with")
+        raise DamagedError("its hash differs from the one recorded in it")
     return Checkpoint(tensors, json.loads(header["state"]))
 
 
@@ -138,13 +146,13 @@ def listed(folder: Path) -> list[Path]:
 
 
 def clean(folder: Path) -> None:
-    """Remove what a killed process left half-written."""
+    """Remove the temporary files of processes that were killed while writing."""
     for part in folder.glob(f".*{SUFFIX}.*.{PARTIAL}"):
         part.unlink(missing_ok=True)
 
 
 def discard(folder: Path) -> None:
-    """Remove the checkpoints of a run that is complete, and their folder if nothing else is in it.
+    """Remove the checkpoints of a complete run, and their folder if it is then empty.
 
     >>> discard(Path("no_such_folder"))
     """
@@ -167,17 +175,17 @@ def _digest(tensors: dict[str, Tensor], text: str) -> str:
 def pack(
     model: nn.Module, optimizer: Optimizer, hook: object, random: list[list[Tensor]], state: dict[str, Any]
 ) -> Checkpoint:
-    """A checkpoint of the model, the optimizer, the gradient hook and the random generators.
+    """Collect the state of the model, the optimizer, the gradient hook and the random generators in a checkpoint.
 
     Args:
         model: The network.
-        optimizer: Its optimizer, whose tensors (momentum) are stored.
-        hook: The gradient hook; what its ``state_dict()`` gives is stored, if it has one.
-        random: States of the generators, for each rank.
-        state: Everything else, JSON values.
+        optimizer: Its optimizer; the tensors it keeps (momenta) are stored.
+        hook: The gradient hook; its ``state_dict()`` is stored, if it has one.
+        random: For each rank, the states of its random generators.
+        state: Everything else, as JSON values.
 
     Raises:
-        UserError: The network or the hook keeps something that would not come back as it is.
+        UserError: The state dict of the network or the hook holds a value that cannot be restored exactly.
     """
     tensors = {f"model/{name}": tensor for name, tensor in _stored(model).items()}
     tensors |= {f"buffer/{name}": tensor for name, tensor in _other_buffers(model).items()}
@@ -194,13 +202,20 @@ def pack(
 
 
 def unpack(found: Checkpoint, model: nn.Module, optimizer: Optimizer, hook: object, *, rank: int) -> list[Tensor]:
-    """Put a checkpoint's tensors back, in place; the network must have the layout of the one that was trained.
+    """Load a checkpoint into the model, the optimizer and the gradient hook, in place.
+
+    Args:
+        found: The checkpoint.
+        model: A network with the same parameter names and shapes as the one that was saved.
+        optimizer: Its optimizer.
+        hook: The gradient hook; it needs ``load_state_dict()`` if the saved one had a state.
+        rank: Number of this process.
 
     Returns:
-        The states of this rank's random generators.
+        The saved states of this rank's random generators.
 
     Raises:
-        UserError: The network has other weights than the checkpoint.
+        UserError: Names or shapes of the weights differ, or the hook cannot load the saved state.
     """
     stored, own = _under(found, "model/"), _stored(model)
     for name in sorted(stored.keys() ^ own.keys()):
@@ -213,7 +228,7 @@ def unpack(found: Checkpoint, model: nn.Module, optimizer: Optimizer, hook: obje
     stored |= _under(found, "buffer/")
     with torch.no_grad():
         for name, tensor in (own | _other_buffers(model)).items():
-            if name in stored:  # checkpoints of earlier versions have no other buffers
+            if name in stored:  # checkpoints of earlier versions lack non-persistent buffers
                 tensor.copy_(stored[name])
     device = next(model.parameters()).device
     for name, value in _under(found, "optimizer/").items():
@@ -224,46 +239,45 @@ def unpack(found: Checkpoint, model: nn.Module, optimizer: Optimizer, hook: obje
         kept = {key: value.to(device) for key, value in _under(found, "hook/").items()}
         hook.load_state_dict(kept | found.state["hook"])  # type: ignore[attr-defined]
     elif _under(found, "hook/") or found.state["hook"]:
-        raise UserError(f"the checkpoint has a state of a grad_hook, but {hook_name(hook)} has no load_state_dict")
+        raise UserError(f"the checkpoint holds the state of a grad_hook, but {hook_name(hook)} has no load_state_dict")
     states = _under(found, f"random/{rank}/")
     return [states[key] for key in sorted(states, key=int)]
 
 
 def _stored(model: nn.Module) -> dict[str, Tensor]:
-    """The network's state dict, all of it tensors."""
+    """The network's state dict, once it is known to hold tensors only."""
     found = model.state_dict()
     for name, value in found.items():
         if not isinstance(value, Tensor):
-            kept = f"the network keeps {name!r}, a {type(value).__name__}, in its state_dict"
-            advice = "register it as a buffer, or train without checkpoint_dir"
-            raise UserError(f"{kept}, and checkpoints hold tensors: {advice}")
+            told = f"the network's state_dict holds {name!r}, a {type(value).__name__}, but checkpoints hold tensors"
+            raise UserError(f"{told} only: register it as a buffer, or train without checkpoint_dir")
     return found
 
 
 def _other_buffers(model: nn.Module) -> dict[str, Tensor]:
-    """Buffers that the state dict leaves out; training may change them all the same."""
+    """The non-persistent buffers: they are not in the state dict, but training may still change them."""
     stored = model.state_dict()
     return {name: buffer for name, buffer in model.named_buffers() if name not in stored}
 
 
 def _kept(hook: object) -> dict[str, Any]:
-    """What a gradient hook's ``state_dict()`` gives, if it has one: dense tensors, and values that survive JSON."""
+    """The gradient hook's ``state_dict()``, once it is known to be dense tensors and JSON values; {} if it has none."""
     if not hasattr(hook, "state_dict"):
         return {}
     kept = hook.state_dict()  # type: ignore[attr-defined]
     if not isinstance(kept, Mapping) or not all(isinstance(key, str) for key in kept):
-        raise UserError(f"state_dict() of grad_hook {hook_name(hook)} is not a dict with text as keys")
+        raise UserError(f"state_dict() of grad_hook {hook_name(hook)} is not a dict with strings as keys")
     for key, value in kept.items():
         plain = isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta
         if not plain and not _survives_json(value):
-            kind = f"{key!r}, a {type(value).__name__} that would not come back from a checkpoint as it is"
-            expected = "expected a dense tensor, or numbers, text, lists and dicts with text as keys"
+            kind = f"{key!r}, a {type(value).__name__} that a checkpoint cannot restore exactly"
+            expected = "expected a dense tensor, or numbers, strings, lists and dicts with strings as keys"
             raise UserError(f"state_dict() of grad_hook {hook_name(hook)} has {kind}: {expected}")
     return dict(kept)
 
 
 def _survives_json(value: Any) -> bool:
-    """Whether a value comes back from JSON as it is.
+    """Whether a value is the same after it was written as JSON and read again.
 
     >>> _survives_json({"a": [1, 2.5, None]}), _survives_json({1: 2}), _survives_json((1, 2)), _survives_json(True)
     (True, False, False, True)
@@ -275,4 +289,5 @@ def _survives_json(value: Any) -> bool:
 
 
 def _under(found: Checkpoint, prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names start with a prefix, by the rest of their names."""
     return {name.removeprefix(prefix): value for name, value in found.tensors.items() if name.startswith(prefix)}

@@ -1,4 +1,4 @@
-"""How a run computes: its device, threads, random generators, arithmetic, and passes captured in a CUDA graph."""
+"""Device, threads, random generators and precision of a run, and training passes captured as CUDA graphs."""
 
 from __future__ import annotations
 
@@ -15,23 +15,25 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import UserError, first_line
 
-Pass = Callable[[Tensor, Tensor], Tensor]  # of inputs and labels; gives the loss
+Pass = Callable[[Tensor, Tensor], Tensor]  # (inputs, labels) → loss; leaves gradients in the parameters
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-# Whose modules do the same in every pass; torchvision's transforms draw on the host.
+# Packages whose modules do the same work on the GPU in every pass. torchvision's transforms, which are not among them,
+# draw random numbers on the CPU.
 REPEATABLE = ("torch.nn.", "torchvision.models.", "torchvision.ops.", "gendyn_lite.models.")
-SMALL_STEP = 10**8  # parameters × examples of a step, below which one thread is best
-SETTINGS = ("training", "p", "momentum")  # of modules: their mode, a dropout's share, batch-norm's momentum
+SMALL_STEP = 10**8  # parameters times batch size below which a single thread is fastest
+# Module attributes that a captured graph depends on: train or eval mode, dropout probability, batch-norm momentum.
+SETTINGS = ("training", "p", "momentum")
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:
-    """The device asked for, else the one that GENDYN_DEVICE names, else CUDA's GPU if there is one, else the CPU.
+    """Choose the device: the argument, else the variable GENDYN_DEVICE, else a CUDA GPU if there is one, else the CPU.
 
-    Under torchrun each process has a GPU of its own. Apple's GPU ("mps") is taken only where it is named: the probes of
-    some chapters need float64, which it lacks.
+    Under torchrun each process uses its own GPU. Apple's GPU ("mps") is used only if it is named explicitly, because
+    the probes of some chapters need float64, which it does not support.
 
     Raises:
-        UserError: There is no such device.
+        UserError: The named device does not exist or cannot be used.
 
     >>> choose_device("cpu")
     device(type='cpu')
@@ -50,25 +52,28 @@ def choose_device(device: str | torch.device | None) -> torch.device:
 
 
 def device_name(device: str | torch.device | None = None) -> str:
-    """A device, by default that of `choose_device`, as runs record it: the name of the GPU, or ``"CPU"``.
+    """The name of a device as run records show it: the GPU's model, or ``"CPU"``.
+
+    Args:
+        device: The device; by default the one that `choose_device` picks.
 
     >>> device_name("cpu")
     'CPU'
     """
-    place = choose_device(device)
+    chosen = choose_device(device)
     names = {"cpu": "CPU", "mps": "Apple GPU"}
-    return torch.cuda.get_device_name(place) if place.type == "cuda" else names.get(place.type, place.type)
+    return torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else names.get(chosen.type, chosen.type)
 
 
 def threads_for(model: nn.Module, config: RunConfig) -> int:
-    """The threads for training a network: one for a small one, else torch's own number.
+    """How many threads to train a network with: one if it is small, else torch's current setting.
 
-    Threads that wait for each other cost more than they help: on a busy machine two were twenty times slower than one.
-    And with one thread the numbers do not depend on the machine's number of cores.
+    For small operations, waiting for other threads costs more than they gain: on a busy machine two threads were twenty
+    times slower than one. With one thread the results also do not depend on the machine's number of cores.
 
     Args:
         model: The network.
-        config: Its batch size is used.
+        config: The run; only its batch size is used.
 
     Returns:
         The number of threads, at least 1.
@@ -82,12 +87,14 @@ def threads_for(model: nn.Module, config: RunConfig) -> int:
 
 @contextmanager
 def own_generator(seed: int, device: torch.device, *, rank: int = 0) -> Iterator[None]:
-    """Torch's global generators (dropout draws from them) seeded for a run, and afterwards as they were before.
+    """Within the block, torch's global generators are seeded for a run; afterwards their states are restored.
+
+    Dropout, for instance, draws from these generators.
 
     Args:
-        seed: The run's seed.
-        device: Where the run takes place.
-        rank: Number of the process: each draws its own numbers.
+        seed: Seed of the run.
+        device: Device of the run.
+        rank: Number of the process; each process draws different numbers.
     """
     before = random_state(device)
     try:
@@ -99,7 +106,7 @@ def own_generator(seed: int, device: torch.device, *, rank: int = 0) -> Iterator
 
 
 def _generators(device: torch.device) -> list[torch.Generator]:
-    """Torch's global generators that a run on this device may use: the CPU's, and the GPU's."""
+    """Torch's global generators that a run on this device may draw from: the CPU's and, on a GPU, the GPU's."""
     found = [torch.default_generator]
     if device.type == "cuda":
         torch.cuda.init()
@@ -110,21 +117,21 @@ def _generators(device: torch.device) -> list[torch.Generator]:
 
 
 def random_state(device: torch.device) -> list[Tensor]:
-    """The states of the global generators that a run on this device may use."""
+    """The states of torch's global generators that a run on this device may draw from."""
     return [generator.get_state() for generator in _generators(device)]
 
 
 def set_random_state(states: Sequence[Tensor], device: torch.device) -> None:
-    """Put back what `random_state` gave; of a run that began on a CPU there is no state of a GPU."""
+    """Restore what `random_state` returned. States saved on a CPU have none for the GPU's generator, which stays."""
     for generator, state in zip(_generators(device), states, strict=False):
         generator.set_state(state.cpu())
 
 
 class Precision:
-    """Autocast and loss scaling for one device; weights, batch-norm statistics and losses stay float32.
+    """Autocast and gradient scaling on one device; weights, batch-norm statistics and losses stay float32.
 
     Attributes:
-        scaler: The gradient scaler, disabled unless the arithmetic is float16.
+        scaler: The gradient scaler; disabled unless the precision is float16.
 
     >>> precision = Precision("bfloat16", torch.device("cpu"))
     >>> with precision.autocast():
@@ -133,22 +140,22 @@ class Precision:
     """
 
     def __init__(self, name: str, device: torch.device) -> None:
-        """Arithmetic `name` ("float32", "bfloat16" or "float16") on `device`."""
+        """Precision `name` ("float32", "bfloat16" or "float16") on `device`."""
         self._type, self._dtype = device.type, DTYPES.get(name)
         self.scaler = torch.amp.GradScaler(device.type, enabled=name == "float16")
 
     def autocast(self) -> AbstractContextManager[object]:
-        """A context in which matrix products and convolutions run in the chosen arithmetic.
+        """A context in which matrix products and convolutions are computed in the chosen precision.
 
-        It keeps no half-precision copies of the weights: within a context of the caller's they would be those of the
-        first step in all others.
+        Autocast's cache of half-precision weights is off: inside an autocast context of the caller, every step would
+        use the weights that were cached in the first one.
         """
         half = self._dtype
         return torch.autocast(self._type, dtype=half, cache_enabled=False) if half is not None else nullcontext()
 
 
 def out_of_memory(error: RuntimeError) -> bool:
-    """Whether an error says that the GPU's or the host's memory did not suffice.
+    """Whether an error says that the GPU or the host ran out of memory.
 
     >>> out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory")), out_of_memory(RuntimeError("shape"))
     (True, False)
@@ -157,11 +164,12 @@ def out_of_memory(error: RuntimeError) -> bool:
 
 
 def repeatable(model: nn.Module) -> bool:
-    """Whether a network may be captured in a CUDA graph: whether each of its passes does the same on the GPU.
+    """Whether a network may be captured in a CUDA graph, that is, whether every pass does the same work on the GPU.
 
-    Of Python code only what it does on the GPU at the capture is repeated. So hooks, and modules of which nothing is
-    known here, are run as they are: one that decides by a counter or by Python's random numbers would silently decide
-    as at the capture, for ever. So would batch-norm without a momentum, which averages by a count on the host.
+    Replaying a graph repeats the GPU work that was recorded, and runs no Python code. A module that decides something
+    in Python, by a counter or a random number, would silently repeat the decision made during the capture. Networks
+    with hooks, or with modules of unknown packages, are therefore not captured. Neither is batch-norm without a
+    momentum, whose averaging weight is computed from a counter on the CPU.
 
     >>> class Own(nn.Linear):
     ...     pass
@@ -170,11 +178,11 @@ def repeatable(model: nn.Module) -> bool:
     """
     counting = any(isinstance(module, _BatchNorm) and module.momentum is None for module in model.modules())
     known = all(type(module).__module__.startswith(REPEATABLE) for module in model.modules())
-    return known and not counting and not meddled_with(model)
+    return known and not counting and not is_modified(model)
 
 
-def meddled_with(model: nn.Module) -> bool:
-    """Whether a network has hooks, of its modules or weights or of all modules, or a module whose pass was replaced."""
+def is_modified(model: nn.Module) -> bool:
+    """Whether hooks (of modules, of parameters or global) or a replaced ``forward`` may change what a pass does."""
     for module in model.modules():
         if "forward" in vars(module) or any(getattr(module, name) for name in HOOKS):
             return True
@@ -185,16 +193,20 @@ def meddled_with(model: nn.Module) -> bool:
 
 
 class GraphedPass:
-    """Forward and backward of one batch size as a CUDA graph; smaller batches (the last of an epoch) run as usual.
+    """Forward and backward pass of one batch size, captured as a CUDA graph.
 
-    A replay writes the gradients where the one before did: whoever keeps them beyond a step copies them. Of the code
-    of the network, only what it does on the GPU is repeated, see `repeatable`. What cannot be captured runs as usual.
+    Smaller batches (the last one of an epoch) and networks that cannot be captured run without a graph. Each replay
+    overwrites the gradients of the one before: copy them to keep them beyond a step. Only the network's work on the GPU
+    is repeated: see `repeatable`.
     """
 
     def __init__(self, model: nn.Module, run: Pass, optimizer: torch.optim.Optimizer | None = None) -> None:
-        """`run` leaves the gradient of a batch's loss in the model's parameters and returns the loss.
+        """Prepare a pass; it is captured when it is first called.
 
-        The step of an `optimizer`, one that reads its learning rate on the GPU, is part of the pass.
+        Args:
+            model: The network.
+            run: Leaves the gradient of a batch's loss in the model's parameters and returns the loss.
+            optimizer: If given, its step is part of the pass; its learning rate must be a tensor on the GPU.
         """
         self._model, self._run, self._optimizer, self._plain = model, run, optimizer, False
         self._parameters, self._modules = list(model.parameters()), list(map(vars, model.modules()))
@@ -203,7 +215,7 @@ class GraphedPass:
         self._grads: list[tuple[nn.Parameter, Tensor]] = []
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
-        """The loss of the batch; gradients as after a backward pass from none."""
+        """Compute the loss of a batch, and its gradients from scratch (they are not accumulated)."""
         stale = self._graph is None or len(x) > len(self._x) or self._state() != self._captured
         if stale and not self._plain and self._has_momenta():
             self._capture(x, y)
@@ -218,21 +230,22 @@ class GraphedPass:
         return self._loss.clone()
 
     def _state(self) -> list[object]:
-        """What a graph takes for granted: where everything is, which weights are trained, how each module is set."""
+        """Everything a captured graph relies on: addresses of tensors, trained parameters, settings of modules."""
         weights = [(parameter.data_ptr(), parameter.requires_grad) for parameter in self._parameters]
         kept = [*self._states(), *(module["_buffers"] for module in self._modules)]
         places = [value.data_ptr() for each in kept for value in each.values() if value is not None]
         return [*weights, *places, *(module.get(name) for module in self._modules for name in SETTINGS)]
 
     def _states(self) -> Iterable[dict[str, Tensor]]:
-        """What the optimizer keeps of each parameter."""
+        """The optimizer's state of each parameter."""
         return self._optimizer.state.values() if self._optimizer else ()
 
     def _has_momenta(self) -> bool:
-        """Whether the optimizer's first step, which makes what it keeps, has been taken."""
+        """Whether the optimizer's momentum buffers, which its first step allocates, exist already."""
         return self._optimizer is None or not self._optimizer.defaults["momentum"] or any(self._states())
 
     def _whole(self, x: Tensor, y: Tensor) -> Tensor:
+        """The pass without a graph, the optimizer's step included."""
         loss = self._run(x, y)
         if self._optimizer:
             self._optimizer.step()
@@ -240,13 +253,13 @@ class GraphedPass:
 
     def _capture(self, x: Tensor, y: Tensor) -> None:
         if self._graph is not None:
-            torch.cuda.synchronize(x.device)  # it may still be running
+            torch.cuda.synchronize(x.device)  # the old graph may still be running
             self._graph, self._grads = None, []
         self._x, self._y = x.clone(), y.clone()
-        side = torch.cuda.Stream(x.device)  # the one by default may be of another GPU, and so capture nothing
+        side = torch.cuda.Stream(x.device)  # the default capture stream may be on another GPU
         self._warm_up(side)
         graph = torch.cuda.CUDAGraph()
-        try:  # other threads read ahead meanwhile, through pinned memory
+        try:  # "thread_local", because another thread may be allocating pinned memory for the next batches
             with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
                 self._loss = self._whole(self._x, self._y)
         except RuntimeError as error:
@@ -260,7 +273,7 @@ class GraphedPass:
         self._grads = [(parameter, parameter.grad) for parameter in self._parameters if parameter.grad is not None]
 
     def _warm_up(self, side: torch.cuda.Stream) -> None:
-        """What is made lazily must exist before the capture; buffers and random numbers are left as they were."""
+        """Run three passes so that everything lazily allocated exists; buffers and random states are restored."""
         device = self._x.device
         kept = [(buffer, buffer.clone()) for buffer in self._model.buffers()]
         random = torch.cuda.get_rng_state(device)
@@ -270,7 +283,7 @@ class GraphedPass:
                 for _ in range(3):
                     self._clear()
                     self._run(self._x, self._y)
-        finally:  # the memory may not have sufficed
+        finally:  # also if the GPU ran out of memory
             torch.cuda.current_stream(device).wait_stream(side)
             for buffer, before in kept:
                 buffer.copy_(before)
@@ -278,5 +291,6 @@ class GraphedPass:
             self._clear()
 
     def _clear(self) -> None:
+        """Drop all gradients."""
         for parameter in self._parameters:
             parameter.grad = None

@@ -1,4 +1,4 @@
-"""The same run over several processes: each takes a share of every batch."""
+"""Training by several processes, each of which takes a share of every batch; the result is that of one process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ from gendyn_lite.errors import UserError
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among those that train together; alone, every operation is the identity.
+    """This process among those that train together. With a single process, every method returns its argument.
+
+    Attributes:
+        rank: Number of this process, from 0.
+        world: Number of processes.
 
     >>> ALONE.sum(torch.ones(2)).tolist(), ALONE.broadcast(True)
     ([1.0, 1.0], True)
@@ -31,26 +35,26 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this process writes checkpoints and reports."""
+        """Whether this is the process that writes checkpoints and reports rows."""
         return self.rank == 0
 
     def share(self, tensor: Tensor) -> Tensor:
-        """This process's examples of a batch [b, ...]."""
+        """The examples of a batch [b, ...] that this process computes."""
         return tensor if self.world == 1 else tensor[self.rank :: self.world]
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """The sum over processes; so is its gradient, since every process's loss depends on it."""
+        """The sum over all processes. Its gradient is summed too, since the loss of each process depends on it."""
         return tensor if self.world == 1 else _Sum.apply(tensor)  # type: ignore[return-value]
 
     def broadcast(self, value: Any) -> Any:
-        """The first process's value, for all."""
+        """The value that the first process passed."""
         values = [value]
         if self.world > 1:
             dist.broadcast_object_list(values)
         return values[0]
 
     def gather(self, value: Any) -> list[Any]:
-        """Every process's value, in the order of ranks."""
+        """The values of all processes, in the order of their ranks."""
         values = [value] * self.world
         if self.world > 1:
             dist.all_gather_object(values, value)
@@ -61,12 +65,13 @@ ALONE = Ranks()
 
 
 def joined(device: torch.device) -> Ranks:
-    """This process among those that torchrun started, or that have been joined before; else this one alone.
+    """Join the processes that torchrun started, or reuse an existing process group; without either, `ALONE`.
 
-    Processes are joined once and stay so: to part and to join again through the same store is a race.
+    A process group that is created here stays until the process exits: leaving it and joining again through the same
+    store would be a race.
 
     Args:
-        device: Where this process trains: gloo on a CPU, nccl on GPUs.
+        device: Device of this process; the backend is nccl on GPUs, gloo elsewhere.
     """
     if not dist.is_available() or (not dist.is_initialized() and int(os.environ.get("WORLD_SIZE", "1")) < 2):
         return ALONE
@@ -77,13 +82,20 @@ def joined(device: torch.device) -> Ranks:
 
 
 def _part() -> None:
+    """Leave the process group, if this process is still in one."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
 @contextmanager
 def wrapped(model: nn.Module, ranks: Ranks) -> Iterator[nn.Module]:
-    """What runs the training forward pass: the model, or around it the exchange of gradients and batch statistics."""
+    """The module to call for the training forward pass.
+
+    With several processes it is a wrapper of the model that averages gradients and synchronizes batch-norm.
+
+    Raises:
+        UserError: There are several processes, and batch-norm has no running statistics or no momentum.
+    """
     if ranks.world == 1:
         yield model
         return
@@ -91,7 +103,7 @@ def wrapped(model: nn.Module, ranks: Ranks) -> Iterator[nn.Module]:
     if any(not norm.track_running_stats or norm.momentum is None for norm in norms):
         raise UserError("batch-norm over several processes needs running statistics with a momentum")
     for norm in norms:
-        # An attribute of the instance: the module keeps its class, weights and name.
+        # Only `forward` of this instance is replaced: the module keeps its class, weights and name.
         norm.forward = partial(_synchronized_norm, norm, ranks=ranks)
     try:
         device = next(model.parameters()).device
@@ -103,7 +115,7 @@ def wrapped(model: nn.Module, ranks: Ranks) -> Iterator[nn.Module]:
 
 
 class _Sum(torch.autograd.Function):
-    """The sum of a tensor over processes."""
+    """The sum of a tensor over processes, with its gradient."""
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor) -> Tensor:
@@ -117,8 +129,8 @@ class _Sum(torch.autograd.Function):
 
 
 def _synchronized_norm(norm: _BatchNorm, input: Tensor, *, ranks: Ranks) -> Tensor:
-    """Batch-norm of the whole batch, of which each process has a share [b, C, ...]."""
-    x = input  # the parameter has the name that torch's own has
+    """Batch-norm with the statistics of the whole batch, of which this process has the share `input` [b, C, ...]."""
+    x = input  # the parameter is named as in torch's own forward
     if not norm.training:
         return type(norm).forward(norm, x)
     places = [axis for axis in range(x.dim()) if axis != 1]

@@ -1,4 +1,4 @@
-"""Many small runs at once: seeds and label corruptions of one small network, trained as one batched network."""
+"""Train many small runs at once: seeds and label corruptions of one small network, as one batched network."""
 
 from __future__ import annotations
 
@@ -23,14 +23,23 @@ from gendyn_lite.train.stack import Stack, layout
 from gendyn_lite.train.step import learning_rate, make_optimizer
 
 FREE = ("seed", "label_corruption", "inputs")  # settings in which runs that train together may differ
-# Beyond these a group gains nothing: on a CPU one network's weights no longer stay in the cache from step to step.
+# Memory of the networks that train together; more networks at once would be no faster. On a CPU the limit is what the
+# cache can hold from one step to the next.
 CPU_BYTES, GPU_BYTES = 8 * 2**20, 2 * 2**30
-EVALUATED = 8192  # examples times networks evaluated at once
+EVALUATED = 8192  # examples times networks in one batch of an evaluation
 
 
 @dataclass(frozen=True)
 class Member:
-    """One of the runs: its number in the call, what it was given, and the rows that it gets."""
+    """One of the runs.
+
+    Attributes:
+        run: Its position in the arguments of `fit_many`.
+        model: Its network.
+        data: Its data.
+        config: Its configuration.
+        history: Collects its rows.
+    """
 
     run: int
     model: nn.Module
@@ -40,7 +49,7 @@ class Member:
 
     @property
     def name(self) -> str:
-        """What errors call it."""
+        """The beginning of an error message about this run."""
         return f"run {self.run} (seed {self.config.seed}, label corruption {self.config.label_corruption:g}): "
 
 
@@ -54,22 +63,23 @@ def fit_many(
     on_end: Callable[[int, History], Any] | None = None,
     progress: bool = False,
 ) -> list[History]:
-    """Train several networks; the same numbers as `fit` on each, up to the rounding of float32.
+    """Train several networks. The results are those of `fit` on each of them, up to float32 rounding.
 
-    Fully connected networks whose configurations differ in seed, label corruption and inputs only, and augment
-    nothing, are trained together as one batched network. The rest are trained one after another.
+    Fully connected networks without augmentation whose configurations differ only in seed, label corruption and inputs
+    are trained together, as one batched network. All others are trained one after another.
 
     Args:
-        models: The networks, each trained in place and left in eval mode on the device.
-        datasets: For each network its data, the training labels already corrupted.
-        configs: For each network its configuration.
+        models: The networks; trained in place, moved to the device and left in eval mode.
+        datasets: The data of each network; training labels are already corrupted.
+        configs: The configuration of each network.
         device: As for `fit`.
-        on_epoch: Called with the number of the run and its row. Rows of different runs interleave.
-        on_end: Called with the number of a run and its history once it has its weights, while others are trained still.
+        on_epoch: Called with the index of a run and each new row of it. Rows of different runs may interleave.
+        on_end: Called with the index of a run and its history as soon as its network has its final weights; other runs
+            may still be training.
         progress: Whether to show a progress bar with a time estimate.
 
     Returns:
-        The rows of each run. ``seconds`` is a run's share of the time of those trained together.
+        The history of each run. ``seconds`` of runs that trained together is an equal share of their common time.
 
     Raises:
         UserError: As for `fit`; or the arguments have different lengths.
@@ -85,21 +95,21 @@ def fit_many(
     if not len(models) == len(datasets) == len(configs):
         lengths = f"{len(models)} models, {len(datasets)} datasets, {len(configs)} configs"
         raise UserError(f"fit_many got {lengths}: expected one of each for every run")
-    place = choose_device(device)
+    chosen = choose_device(device)
     members = [Member(*one, History()) for one in zip(range(len(models)), models, datasets, configs, strict=True)]
     report, ended = on_epoch or (lambda run, row: None), on_end or (lambda run, history: None)
     with Progress(sum(config.epochs for config in configs), enabled=progress, label="runs", unit="epoch") as bar:
-        for group in _groups(members, place):
+        for group in _groups(members, chosen):
             if len(group) > 1:
-                Together(group, place, report, ended, bar).train()
+                Together(group, chosen, report, ended, bar).train()
             else:
-                _alone(group[0], place, report, bar)
+                _alone(group[0], chosen, report, bar)
                 ended(group[0].run, group[0].history)
     return [member.history for member in members]
 
 
 def _groups(members: Sequence[Member], device: torch.device) -> list[list[Member]]:
-    """The runs that train together, in the order of their first ones, in groups of about equal size."""
+    """Split the runs into groups that train together; groups of one kind have about equal sizes."""
     kinds: dict[str, list[Member]] = {}
     for member in members:
         kinds.setdefault(_kind(member), []).append(member)
@@ -112,7 +122,7 @@ def _groups(members: Sequence[Member], device: torch.device) -> list[list[Member
 
 
 def _most_together(member: Member, device: torch.device) -> int:
-    """Networks whose weights, gradients, momenta and activations stay in the memory that is fast."""
+    """How many such networks fit `CPU_BYTES` or `GPU_BYTES`, with gradients, momenta and activations."""
     weights = sum(parameter.numel() for parameter in member.model.parameters())
     units = sum(layer.out_features for layer in member.model.modules() if isinstance(layer, nn.Linear))
     size = 4 * (3 * weights + 2 * member.config.batch_size * units)
@@ -120,11 +130,11 @@ def _most_together(member: Member, device: torch.device) -> int:
 
 
 def _kind(member: Member) -> str:
-    """Equal for runs that can train together; a name of its own for any other run."""
+    """A key that is equal for runs that can train together, and unique for a run that has to train alone."""
     config, data, layers = member.config, member.data, layout(member.model)
     if layers is None or config.random_crop or config.flip or config.precision != "float32":
         return f"alone {member.run}"
-    if config.eval_schedule != "regular":  # which looks within an epoch
+    if config.eval_schedule != "regular":  # the other schedule evaluates within the first epoch
         return f"alone {member.run}"
     shapes = [list(part.x.shape) for part in (data.train, data.test)]
     same = {key: value for key, value in config.as_dict().items() if key not in FREE}
@@ -132,6 +142,8 @@ def _kind(member: Member) -> str:
 
 
 def _alone(member: Member, device: torch.device, report: Callable[[int, Row], Any], bar: Progress) -> None:
+    """Train one run by `fit`."""
+
     def on_epoch(row: Row) -> None:
         bar.advance(row["epoch"] - (rows[-1]["epoch"] if rows else 0))
         rows.append(row)
@@ -143,7 +155,7 @@ def _alone(member: Member, device: torch.device, report: Callable[[int, Row], An
 
 
 class Together:
-    """Runs of one kind as one batched network; a run whose labels are fitted leaves, if its configuration says so."""
+    """Trains runs of one kind as one batched network; runs that stop early leave it."""
 
     def __init__(
         self,
@@ -153,7 +165,7 @@ class Together:
         ended: Callable[[int, History], Any],
         bar: Progress,
     ) -> None:
-        """Put the networks and their data on the device."""
+        """Move the networks and their data to the device and stack them."""
         self.members, self.device, self.report, self.ended, self.bar = list(members), device, report, ended, bar
         self.config, self.place = members[0].config, Place()
         self._gather_data()
@@ -161,7 +173,7 @@ class Together:
         self.optimizer = make_optimizer(self.stack.parameters, self.config)
 
     def _gather_data(self) -> None:
-        """Inputs of the distinct data sets, float32 [sets, n, d], which of them each run has, and labels [R, n]."""
+        """Set the inputs of distinct data sets [sets, n, d], which of these each run uses [R], and labels [R, n]."""
         sets: list[tuple[ImageData, dict[str, Tensor]]] = []
         which = []
         for member in self.members:
@@ -180,9 +192,9 @@ class Together:
             self.y[split] = torch.stack(labels).to(self.device)
 
     def train(self) -> None:
-        """Train to the last epoch, or until every run has left."""
+        """Train to the last epoch, or until every run has stopped early."""
         epochs, evaluated = self.config.epochs, evaluated_epochs(self.config)
-        with torch.autocast(self.device.type, enabled=False):  # whatever the caller's context is
+        with torch.autocast(self.device.type, enabled=False):  # also if the caller is inside an autocast context
             self._evaluate(0)
             for epoch in range(1, epochs + 1):
                 if not self.members:
@@ -196,6 +208,7 @@ class Together:
             self._leave(range(len(self.members)), epochs)
 
     def _train_epoch(self, epoch: int) -> None:
+        """Train all remaining runs for one epoch, each on its examples in an order of its own."""
         rate = learning_rate(self.config, epoch)
         self.optimizer.param_groups[0]["lr"] = rate
         runs, count = self.y["train"].shape
@@ -215,7 +228,7 @@ class Together:
             check_losses(values, place=self.place, epoch=epoch, steps=len(losses), rate=rate, run=member.name)
 
     def _evaluate(self, epoch: int) -> None:
-        """A row for each run; those that have ended leave."""
+        """Append a row to each run's history; runs that are to stop here leave."""
         sums = torch.cat([self._totals("train"), self._totals("test")], dim=1).tolist()
         counts = (self.y["train"].shape[1], self.y["test"].shape[1])
         self.place.epoch = epoch
@@ -243,7 +256,7 @@ class Together:
         return total
 
     def _leave(self, numbers: Sequence[int], epoch: int) -> None:
-        """Give these runs their weights, and go on with the others."""
+        """Copy the weights of these runs into their networks, report their end, and keep only the others."""
         for number in numbers:
             self.stack.store(number, self.members[number].model.eval())
             self.bar.advance(self.config.epochs - epoch)
@@ -260,4 +273,5 @@ class Together:
 
 
 def _same_inputs(one: ImageData, other: ImageData) -> bool:
+    """Whether two data sets have the same training and test inputs."""
     return all(torch.equal(getattr(one, part).x, getattr(other, part).x) for part in ("train", "test"))

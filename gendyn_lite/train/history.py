@@ -1,4 +1,4 @@
-"""What a run tells: where it stands, the rows of its evaluated epochs, and its progress bar."""
+"""Rows of a run's evaluated epochs, its position in training, errors of divergence, and its progress bar."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import UserError
 
 Row = dict[str, Any]
-VARIABLE = "GENDYN_PROGRESS"  # names the small JSON file of all bars; unset, nothing is written
+VARIABLE = "GENDYN_PROGRESS"  # environment variable: path of a small JSON file about all progress bars; unset: no file
 DIVERGED = "training has diverged, lower learning_rate"
-SECONDS = 0.5  # between two of its versions
-_counts: list[Progress] = []  # at present, outermost first
+SECONDS = 0.5  # between two updates of that file
+_counts: list[Progress] = []  # the bars that are open, outermost first
 
 
 class DivergedError(UserError):
-    """The loss is no longer finite; the message has the step, the learning rate and the batch."""
+    """The loss is not finite; the message names the step, the epoch, the batch and the learning rate."""
 
 
 @dataclass
 class Place:
-    """Where a run stands.
+    """How far a run has got.
 
     Attributes:
-        epoch: The epoch in progress, counted from 1.
-        batch: Batches of it that are done.
-        step: Steps taken in the whole run.
-        seconds: Training seconds of the whole run, evaluations and checkpoints left out.
+        epoch: The current epoch, counted from 1.
+        batch: Number of batches of that epoch that are finished.
+        step: Number of steps taken since the start of the run.
+        seconds: Seconds of training since the start of the run, without evaluations and checkpoints.
     """
 
     epoch: int = 1
@@ -46,11 +46,11 @@ class Place:
 
 @dataclass
 class History:
-    """The rows of a run, in order; see `gendyn_lite.train.fit` for their keys.
+    """The evaluations of a run, in order; see `gendyn_lite.train.fit` for the keys of a row.
 
     Attributes:
-        rows: One dict for each evaluated epoch, the epoch before training (0) included.
-        resumed_at: Steps that the run had taken at each of its resumes, in order; empty if it was never interrupted.
+        rows: One dict for each evaluated epoch; epoch 0 is before training.
+        resumed_at: The step at which the run was resumed, for each time it was; empty if it was never interrupted.
 
     >>> history = History([{"epoch": 0, "test_accuracy": 0.1}, {"epoch": 1, "test_accuracy": 0.8}])
     >>> history.last["epoch"], history.column("test_accuracy")
@@ -66,19 +66,19 @@ class History:
         return self.rows[-1]
 
     def column(self, key: str) -> list[Any]:
-        """One key over the rows; None where a row lacks it (a probe that was not due)."""
+        """The values of one key in all rows; None where a row lacks it, as between two calls of a probe."""
         return [row.get(key) for row in self.rows]
 
 
 def make_row(sums: Sequence[float], counts: tuple[int, int], place: Place, rate: float, *, run: str = "") -> Row:
-    """The row of ``place.epoch`` finished epochs.
+    """Make the row of an evaluation after ``place.epoch`` finished epochs.
 
     Args:
-        sums: Summed loss and number of correct predictions on the training set, then on the test set.
-        counts: Number of training and of test examples.
+        sums: Summed loss (nats) and number of correct predictions on the training set, then both on the test set.
+        counts: Number of training examples and number of test examples.
         place: Finished epochs, steps and seconds.
         rate: Learning rate of the epoch.
-        run: What to call the run in an error.
+        run: Prefix of error messages.
 
     Raises:
         DivergedError: A loss is not finite.
@@ -97,7 +97,7 @@ def make_row(sums: Sequence[float], counts: tuple[int, int], place: Place, rate:
 
 
 def has_ended(config: RunConfig, row: Row) -> bool:
-    """Whether a run stops at this row, before its last epoch: its labels are fitted, or its loss is low enough.
+    """Whether a run stops early at this row because its labels are fitted or its training loss is low enough.
 
     >>> has_ended(RunConfig(experiment="demo", stop_at_loss=0.1), {"train_accuracy": 0.9, "train_loss": 0.1})
     True
@@ -107,18 +107,18 @@ def has_ended(config: RunConfig, row: Row) -> bool:
 
 
 def check_losses(losses: Sequence[float], *, place: Place, epoch: int, steps: int, rate: float, run: str = "") -> None:
-    """Refuse a loss that is not finite.
+    """Check that losses are finite.
 
     Args:
-        losses: The losses of the last steps, all of one epoch.
-        place: Where the run stands after them.
+        losses: The losses of the last steps, all of the same epoch.
+        place: How far the run has got after them.
         epoch: The epoch, counted from 1.
-        steps: Batches an epoch.
+        steps: Number of batches per epoch.
         rate: Learning rate of the epoch.
-        run: What to call the run in an error.
+        run: Prefix of error messages.
 
     Raises:
-        DivergedError: Naming the first such step.
+        DivergedError: A loss is not finite; the first such step is named.
     """
     for number, value in enumerate(losses):
         if not math.isfinite(value):
@@ -128,7 +128,7 @@ def check_losses(losses: Sequence[float], *, place: Place, epoch: int, steps: in
 
 
 def in_words(told: dict[str, Any]) -> str:
-    """What a count tells, in words.
+    """The state of a progress bar in words.
 
     >>> in_words({"label": "mlp", "unit": "step", "steps": 9, "done": 4, "epoch": 1, "test": "0.912"})
     'mlp 4 of 9 steps (epoch 1, test 0.912)'
@@ -138,9 +138,10 @@ def in_words(told: dict[str, Any]) -> str:
 
 
 class Progress:
-    """A bar with a time estimate, silent unless asked for; and a file for the process that started this one.
+    """A progress bar with a time estimate, and a file that tells another process how far this one is.
 
-    A count within one that is shown is told beside that one's bar. `gendyn run` reads every count from the file.
+    The bar is shown only if `enabled`. A bar that is not shown itself appears as text beside the innermost one that is.
+    The state of all open bars is written to the file that `VARIABLE` names, which `gendyn run` and `gendyn sweep` read.
 
     >>> with Progress(10, enabled=False) as bar:
     ...     bar.advance(3)
@@ -149,25 +150,25 @@ class Progress:
     def __init__(
         self, steps: int, *, enabled: bool, done: int = 0, label: str = "training", unit: str = "step"
     ) -> None:
-        """A bar over `steps` units of which `done` are done."""
+        """Prepare a bar of `steps` units, `done` of which are finished already."""
         self._told: dict[str, Any] = {"label": label, "unit": unit, "steps": steps, "done": done}
         self._file, self._written = os.environ.get(VARIABLE), 0.0
         bars = [each._bar for each in _counts if each._bar is not None]
         self._outer = None if enabled or not bars else bars[-1]
         self._bar: Any = None
-        if enabled and os.environ.get("TQDM_DISABLE") != "1":  # tqdm's own variable: a page has no use for a bar
+        if enabled and os.environ.get("TQDM_DISABLE") != "1":  # tqdm's own variable; set for the pages of the book
             from tqdm import tqdm
 
             about = {"total": steps, "initial": done, "desc": label, "unit": unit, "mininterval": 0.2}
             self._bar = tqdm(**about, position=0, file=_output())
 
     def __enter__(self) -> Progress:
-        """The bar."""
+        """Open the bar."""
         _counts.append(self)
         return self
 
     def __exit__(self, *error: object) -> None:
-        """End the bar: full unless something was raised, since a run may end before its last step."""
+        """Close the bar. Unless an error was raised it ends full, because a run may stop before its last step."""
         _counts.remove(self)
         if self._outer is not None:
             self._outer.set_postfix_str("", refresh=False)
@@ -179,20 +180,20 @@ class Progress:
             self._bar.close()
 
     def advance(self, steps: int = 1) -> None:
-        """Count steps."""
+        """Count finished steps."""
         self._change(done=self._told["done"] + steps)
         if self._bar is not None:
             self._bar.update(steps)
 
     def show(self, row: dict[str, Any]) -> None:
-        """Put a row's accuracies beside the bar."""
+        """Show the accuracies of a row beside the bar."""
         values = {"epoch": row["epoch"], **{key: f"{row[f'{key}_accuracy']:.3f}" for key in ("train", "test")}}
         self._change(**values)
         if self._bar is not None:
             self._bar.set_postfix(**values, refresh=False)
 
     def _change(self, **values: Any) -> None:
-        """Other values, told once half a second has passed since they were last told."""
+        """Change the bar's values, and publish them at most every half second."""
         self._told.update(values)
         if (self._file or self._outer is not None) and time.monotonic() - self._written >= SECONDS:
             self._written = time.monotonic()
@@ -202,7 +203,7 @@ class Progress:
                 self._write(self._file)
 
     def _write(self, file: str) -> None:
-        """Replace the file; whoever reads it sees the old one or the new one. A full disk stops no training."""
+        """Replace the file atomically. Errors are ignored: a full disk must not stop the training."""
         import torch
 
         gpu = torch.cuda.max_memory_allocated() if torch.cuda.is_available() and torch.cuda.is_initialized() else 0
@@ -212,13 +213,13 @@ class Progress:
             aside.replace(file)
 
 
-class _Place:
-    """A file for tqdm: in a notebook's output the last line written stands in its place.
+class _NotebookOutput:
+    """A file-like object for tqdm that shows the last line written, in one updated output of a notebook's cell.
 
-    It is plain text, which is kept in the notebook as it was at the end; a widget is kept as it was when it was made.
+    It is plain text, and a saved notebook shows its last state; of a widget it would show the first one.
     """
 
-    encoding = "utf-8"  # tqdm asks
+    encoding = "utf-8"  # read by tqdm
 
     def __init__(self, display: Any) -> None:
         self._shown = display({"text/plain": ""}, raw=True, display_id=True)
@@ -228,14 +229,14 @@ class _Place:
             self._shown.update({"text/plain": line}, raw=True)
 
     def flush(self) -> None:
-        """Nothing is kept back."""
+        """Do nothing: `write` shows every line at once."""
 
 
-def _output() -> _Place | None:
-    """Where bars are written: a place of their own in a notebook; None is stderr."""
+def _output() -> _NotebookOutput | None:
+    """The file that bars are written to: an output of the cell in a notebook; None, which means stderr, elsewhere."""
     ipython = sys.modules.get("IPython")
     if ipython is None or not hasattr(ipython.get_ipython(), "kernel"):
         return None
     from IPython.display import display
 
-    return _Place(display)
+    return _NotebookOutput(display)

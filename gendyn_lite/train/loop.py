@@ -1,4 +1,4 @@
-"""fit(): the one training loop; and how long a run would take, before it starts."""
+"""fit() trains a network; estimate_seconds() says beforehand how long that would take."""
 
 from __future__ import annotations
 
@@ -25,8 +25,10 @@ from gendyn_lite.train.probes import Probe, evaluated_epochs, evaluated_steps, t
 from gendyn_lite.train.run import Options, Run
 from gendyn_lite.train.step import Step, make_optimizer
 
-CHECKPOINT_SECONDS = 25.0  # with the step or the evaluation that it waits for, and its writing: half a minute
-LONG_STEP, FEW = 0.3, 256  # what an estimate times once on the CPU: seconds of a step, examples of an evaluation
+# Together with the step or evaluation that has to end first, and with the writing, at most about half a minute.
+CHECKPOINT_SECONDS = 25.0
+# Of an estimate on the CPU: a step of more seconds is timed only once; examples of the evaluation that is timed.
+LONG_STEP, FEW = 0.3, 256
 
 
 def fit(
@@ -44,51 +46,54 @@ def fit(
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     channels_last: bool = False,
 ) -> History:
-    """Train a network by SGD with momentum on the cross-entropy (no label smoothing), as the configuration says.
+    """Train a network with SGD and momentum on the cross-entropy (without label smoothing).
 
-    The numbers depend on the model, the data and the configuration only: random draws come from a generator seeded by
-    ``config.seed``, and the caller's is left as it was. On a CPU they are the same to the bit, also after a resume (a
-    small network is trained on one thread; a large one on torch's own number of threads, which must then be the same).
+    The result depends only on the model, the data and the configuration. Random numbers come from generators seeded by
+    ``config.seed``; the states of the caller's generators are restored. On a CPU the result is bit-identical, also
+    after a resume. (A small network is trained on one thread, a large one on torch's current number of threads, which
+    then has to be the same.)
 
-    A row has ``epoch`` (finished ones; 0 is before training; with ``eval_schedule="early"`` also parts of the first),
-    ``step`` (taken), ``learning_rate`` (of that epoch), ``train_loss``, ``train_accuracy`` (over the whole training set
-    in eval mode, without augmentation), ``test_loss``, ``test_accuracy`` (losses in nats, accuracies in [0, 1]),
-    ``seconds`` (of training since the start, evaluations left out, resumed time included) and ``"<probe>/<key>"`` for
-    each value of a probe.
+    The keys of a row are ``epoch`` (number of finished epochs; 0 is before training; with ``eval_schedule="early"``
+    also fractions of the first), ``step`` (number of steps taken), ``learning_rate`` (of that epoch), ``train_loss``
+    and ``train_accuracy`` (over the whole training set, in eval mode and without augmentation), ``test_loss`` and
+    ``test_accuracy``, ``seconds`` (of training since the start, including those before a resume, without evaluations),
+    and ``"<probe>/<key>"`` for each value of a probe. Losses are in nats, accuracies in [0, 1].
 
-    Under ``torchrun`` each process takes its share of every batch: the result is that of one process.
+    Under ``torchrun`` each process computes a share of every batch; the result is that of one process.
 
-    On one CUDA GPU the training pass is captured in a CUDA graph where that cannot change what it does: networks of
-    torch's, torchvision's and this library's modules without hooks. Each step then reuses the memory of its gradients.
+    On a single CUDA GPU the training pass is captured as a CUDA graph if that cannot change the result, that is, for
+    networks without hooks made of modules of torch, torchvision and this library. Each step then overwrites the
+    gradients of the one before.
 
-    With glibc the process keeps freed memory from here on, for faster steps (`gendyn_lite.threads`).
+    With glibc, the process keeps freed memory from now on, which makes steps faster: see `gendyn_lite.threads`.
 
     Args:
         model: The network; trained in place, moved to the device and left in eval mode.
-        data: What `gendyn_lite.data.load_for_run` gives; its training labels are taken as they are.
-        config: Everything that changes numbers. Its precision is used on every device.
-        probes: Name → function of (model in eval mode, epoch) that returns a dict of numbers, text or lists of them; it
-            must leave model and random generators as they were. Called at each evaluated epoch, or at `probe_epochs`.
-        grad_hook: Called as ``grad_hook(model, epoch=, step=)`` (both from 1) between backward and optimizer step; may
-            change gradients in place. If it has them, ``after_step(model, optimizer)`` and ``epoch_end(model, epoch)``
-            are called too, and ``state_dict()``/``load_state_dict()`` (tensors and JSON values) go into checkpoints.
-        checkpoint_dir: Folder of checkpoints. If it has one of this run, training goes on from there; the last two are
-            kept. None for no checkpoints.
+        data: As returned by `gendyn_lite.data.load_for_run`; its training labels are used as they are.
+        config: All settings that change the result. Its precision is used on every device.
+        probes: Name → function of (model in eval mode, epoch) that returns a dict of numbers, strings or lists of them.
+            It must not change the model or torch's global generators. Called at every evaluation, or at `probe_epochs`.
+        grad_hook: Called as ``grad_hook(model, epoch=, step=)``, both counted from 1, between the backward pass and the
+            optimizer step; may change gradients in place. If it has ``after_step(model, optimizer)`` or
+            ``epoch_end(model, epoch)``, these are called too. If it has ``state_dict()`` and ``load_state_dict()``,
+            its state (tensors and JSON values) is part of checkpoints.
+        checkpoint_dir: Folder of checkpoints; the last two are kept. If it holds one of this run, training resumes from
+            it. None for no checkpoints.
         device: ``"cpu"``, ``"cuda"``, …; by default the GPU if there is one.
-        on_epoch: Called with every row, after a resume with the restored ones first.
+        on_epoch: Called with every row; after a resume, first with the rows before it.
         progress: Whether to show a progress bar with a time estimate.
-        probe_epochs: Epochs at which to call the probes (these are evaluated too); see `log_spaced`.
+        probe_epochs: Epochs at which to call the probes; the network is evaluated at these too. See `log_spaced`.
         checkpoint_seconds: Seconds between two checkpoints, unless an evaluation takes longer; 0 for one after every
-            step. The end always has one.
-        channels_last: Whether images and convolutions are laid out with channels last (faster on GPUs).
+            step. One is always written at the end.
+        channels_last: Whether images and convolutions use the channels-last memory layout (faster on GPUs).
 
     Returns:
-        The rows, restored ones included.
+        The rows, including those from before a resume.
 
     Raises:
-        UserError: The network does not fit the data; a checkpoint is of another run, of a newer version, damaged or a
-            pickle; a probe or hook changed what it must not; a device or option is not available.
-        DivergedError: The loss is no longer finite (a UserError too).
+        UserError: The network does not fit the data; a checkpoint is damaged, a pickle, of another run or of a newer
+            version; a probe or the hook changed what it must not; a device or an option is not available.
+        DivergedError: The loss is not finite (a UserError too).
 
     >>> from gendyn_lite import data, models
     >>> config = RunConfig(experiment="demo", model_options={"widths": [32]}, epochs=5)
@@ -98,35 +103,35 @@ def fit(
     >>> [row["epoch"] for row in history.rows], history.last["test_accuracy"] > 0.8
     ([0, 1, 2, 3, 4, 5], True)
     """
-    place = choose_device(device)
-    ranks = joined(place)
+    chosen = choose_device(device)
+    ranks = joined(chosen)
     probes, folder = dict(probes or {}), None if checkpoint_dir is None else Path(checkpoint_dir)
     when = None if probe_epochs is None else frozenset(probe_epochs)
     options = Options(  # in the order of the arguments above
-        probes, grad_hook, folder, place, on_epoch, progress, when, checkpoint_seconds, channels_last
+        probes, grad_hook, folder, chosen, on_epoch, progress, when, checkpoint_seconds, channels_last
     )
     keep_freed_memory()
-    plain = torch.autocast(place.type, enabled=False)  # the configuration's precision, whatever the caller's context is
-    with plain, threads(threads_for(model, config)), own_generator(config.seed, place, rank=ranks.rank):
+    plain = torch.autocast(chosen.type, enabled=False)  # a caller's autocast must not change the precision
+    with plain, threads(threads_for(model, config)), own_generator(config.seed, chosen, rank=ranks.rank):
         return Run(model, data, config, options, ranks).train()
 
 
 def estimate_seconds(
     model: nn.Module, data: ImageData, config: RunConfig, *, device: str | torch.device | None = None, steps: int = 3
 ) -> float:
-    """Seconds that `fit` would take, from a few steps and one evaluation batch on a copy of the model.
+    """Estimate how long `fit` would take by timing a few steps and one evaluation batch on a copy of the model.
 
-    Probes, hooks and checkpoints are not counted. Model, data and random generators are left as they were.
+    Probes, hooks and checkpoints are not included. Model, data and random generators stay unchanged.
 
     Args:
         model: The network.
         data: The data.
         config: The configuration.
         device: As for `fit`.
-        steps: Steps to time, after one to warm up; on the CPU a single one where they are long.
+        steps: Number of steps to time after one to warm up; on the CPU only one is timed if steps are slow.
 
     Returns:
-        Seconds of all epochs and evaluations.
+        The estimated seconds of all epochs and evaluations.
 
     Raises:
         UserError: The device is not available.
@@ -137,29 +142,30 @@ def estimate_seconds(
     >>> 0 < estimate_seconds(network, digits, config, device="cpu") < 60
     True
     """
-    place = choose_device(device)
-    with own_generator(config.seed, place):
-        twin = copy.deepcopy(model).to(place)
-        training, evaluation, test = (batcher(data, config, split=split, device=place) for split in SPLITS)
-        precision = Precision(config.precision, place)
-        graph = place.type == "cuda" and repeatable(twin)
+    chosen = choose_device(device)
+    with own_generator(config.seed, chosen):
+        twin = copy.deepcopy(model).to(chosen)
+        training, evaluation, test = (batcher(data, config, split=split, device=chosen) for split in SPLITS)
+        precision = Precision(config.precision, chosen)
+        graph = chosen.type == "cuda" and repeatable(twin)
         step = Step(twin.train(), make_optimizer(twin.parameters(), config), precision, graph=graph)
         first, *others = islice(training.epoch(1), steps + 1)
-        warm = _seconds(lambda: step(*first, epoch=1, step=1), place)
-        timed = (others or [first])[: 1 if place.type == "cpu" and warm > LONG_STEP else None]
-        a_step = _seconds(lambda: [step(x, y, epoch=1, step=2) for x, y in timed], place) / len(timed)
+        warm = _seconds(lambda: step(*first, epoch=1, step=1), chosen)
+        timed = (others or [first])[: 1 if chosen.type == "cpu" and warm > LONG_STEP else None]
+        a_step = _seconds(lambda: [step(x, y, epoch=1, step=2) for x, y in timed], chosen) / len(timed)
         twin.eval()
-        x, y = (part[:FEW] if place.type == "cpu" else part for part in next(evaluation.epoch(0)))
-        an_example = _seconds(lambda: totals(twin, [(x, y)], precision, place), place) / len(y)
+        x, y = (part[:FEW] if chosen.type == "cpu" else part for part in next(evaluation.epoch(0)))
+        an_example = _seconds(lambda: totals(twin, [(x, y)], precision, chosen), chosen) / len(y)
     examples = training.num_examples + test.num_examples
     evaluated = (len(evaluated_epochs(config)) + len(evaluated_steps(config, len(training)))) * examples
     return config.epochs * len(training) * a_step + evaluated * an_example
 
 
 def _seconds(work: Callable[[], object], device: torch.device) -> float:
-    """Seconds that some work takes on a device, whatever it was given before left out, and on a GPU its first time.
+    """Time some work on a device, without what was queued there before.
 
-    That is when a pass is captured and kernels are loaded, which takes as long as thousands of small steps.
+    On a GPU the work is done once beforehand without timing it: the first time, kernels are loaded and the pass is
+    captured, which takes as long as thousands of small steps.
     """
     wait = partial(torch.cuda.synchronize, device) if device.type == "cuda" else lambda: None
     if device.type == "cuda":

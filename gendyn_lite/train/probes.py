@@ -1,4 +1,7 @@
-"""Whether a network takes a run's data; what is measured at an evaluated epoch: loss and accuracy, values of probes."""
+"""When a run is evaluated and what is measured then: loss, accuracy and the values of probes.
+
+Also the check that a network fits the data, and batch-norm statistics that are re-estimated for an evaluation.
+"""
 
 from __future__ import annotations
 
@@ -22,23 +25,24 @@ from gendyn_lite.train.device import HOOKS, Precision, random_state
 from gendyn_lite.train.history import Row
 
 Probe = Callable[[nn.Module, Any], Mapping[str, Any]]
-EARLY, EVERY = (1 / 16, 1 / 8, 1 / 4, 1 / 2), 8  # parts of the first epoch; epochs each of which is evaluated
+# Of the schedule "early": fractions of the first epoch, and up to which epoch every epoch is evaluated.
+EARLY, EVERY = (1 / 16, 1 / 8, 1 / 4, 1 / 2), 8
 Batch = tuple[Tensor, Tensor]
-# Of the networks whose statistics are re-estimated at present: each buffer of batch-norm and what was in it before.
+# For each network inside `reestimated_statistics`: its batch-norm buffers and their original values.
 _running: WeakKeyDictionary[nn.Module, list[tuple[Tensor, Tensor]]] = WeakKeyDictionary()
 
 
 def check_fits(model: nn.Module, data: ImageData, x: Tensor) -> None:
-    """Refuse a network that does not take the data's inputs, or whose logits are not its classes.
+    """Check that a network can be trained, accepts the data's inputs and gives one logit per class.
 
     Args:
         model: The network; it is left in eval mode.
         data: The data.
-        x: A batch of its inputs as the run will see them, [b, *in_shape], on the model's device.
+        x: A batch of inputs as the run will see them, [b, *in_shape], on the model's device.
 
     Raises:
-        UserError: There are labels beyond the classes; nothing is trainable, or a parameter is an expanded tensor; or
-            shapes do not fit.
+        UserError: A label is not a class; no parameter is trainable, or one is an expanded tensor; or the shape of the
+            inputs or outputs is wrong.
     """
     data.check_labels()
     if not any(parameter.requires_grad for parameter in model.parameters()):
@@ -58,20 +62,23 @@ def check_fits(model: nn.Module, data: ImageData, x: Tensor) -> None:
 
 
 def totals(model: nn.Module, batches: Iterable[Batch], precision: Precision, device: torch.device) -> Tensor:
-    """Summed cross-entropy (nats) and number of correct predictions, float64 [2] on the device; no host sync.
+    """Summed cross-entropy and number of correct predictions, without waiting for the GPU.
 
     Args:
         model: A network in eval mode.
-        batches: Pairs of inputs and labels on the device.
-        precision: Arithmetic of the forward pass; the loss is taken in float32.
-        device: Where the batches are.
+        batches: Pairs of inputs [b, ...] and labels [b] on the device.
+        precision: Precision of the forward pass; the loss is computed in float32.
+        device: Device of the batches.
+
+    Returns:
+        Summed cross-entropy in nats and number of correct predictions, float64 [2] (float32 on mps), on the device.
 
     >>> x, y = torch.eye(2), torch.tensor([0, 0])
     >>> cpu = torch.device("cpu")
     >>> totals(nn.Identity(), [(x, y)], Precision("float32", cpu), cpu)
     tensor([1.6265, 1.0000], dtype=torch.float64)
     """
-    exact = torch.float32 if device.type == "mps" else torch.float64  # which Apple's GPU lacks
+    exact = torch.float32 if device.type == "mps" else torch.float64  # Apple's GPU has no float64
     total = torch.zeros(2, dtype=exact, device=device)
     with torch.no_grad():
         for x, y in batches:
@@ -85,15 +92,17 @@ def totals(model: nn.Module, batches: Iterable[Batch], precision: Precision, dev
 
 @contextmanager
 def reestimated_statistics(model: nn.Module, batches: Iterable[Batch]) -> Iterator[None]:
-    """Batch-norm's statistics taken anew with the weights as they are; afterwards the running ones are back.
+    """Within the block, batch-norm uses statistics re-estimated with the current weights; afterwards the running ones.
 
-    Running statistics are averages over earlier steps, when the weights were others: in short runs they lag so far
-    behind that they, not the weights, decide what is measured in eval mode. Here every layer's mean and (unbiased)
-    variance are the averages over the examples; everything but batch-norm stays in eval mode, so no dropout.
+    Running statistics are averages over earlier steps, when the weights were different. In short runs they lag so far
+    behind the weights that measurements in eval mode reflect the lag rather than the network. Here, the mean and the
+    (unbiased) variance of every layer are averages over the given examples. Everything except batch-norm stays in eval
+    mode, so there is no dropout.
 
     Args:
         model: A network in eval mode.
-        batches: Pairs of inputs and labels on the model's device. A batch of one example has no variance: left out.
+        batches: Pairs of inputs and labels on the model's device. Batches of one example, which have no variance, are
+            skipped.
 
     >>> norm = nn.BatchNorm1d(1).eval()
     >>> with reestimated_statistics(norm, [(torch.tensor([[1.0], [3.0]]), None)]):
@@ -113,7 +122,7 @@ def reestimated_statistics(model: nn.Module, batches: Iterable[Batch]) -> Iterat
             for x, _ in batches if norms else ():
                 if len(x) > 1:
                     seen += len(x)
-                    for norm in norms:  # the first batch replaces what was there
+                    for norm in norms:  # 1 at the first batch, which replaces the running statistics
                         norm.momentum = len(x) / seen
                     model(x)
         for norm in norms:
@@ -130,10 +139,12 @@ def reestimated_statistics(model: nn.Module, batches: Iterable[Batch]) -> Iterat
 
 @contextmanager
 def running_statistics(model: nn.Module) -> Iterator[None]:
-    """Within `reestimated_statistics`, the running ones for a while: what is measured with them beside the others.
+    """Within the block, a network inside `reestimated_statistics` uses its running statistics again.
+
+    So a probe can measure with both. Outside of `reestimated_statistics` this changes nothing.
 
     Args:
-        model: A network; one whose statistics are not re-estimated has its running ones anyway.
+        model: The network.
 
     >>> norm = nn.BatchNorm1d(1).eval()
     >>> with reestimated_statistics(norm, [(torch.tensor([[1.0], [3.0]]), None)]), running_statistics(norm):
@@ -152,17 +163,17 @@ def running_statistics(model: nn.Module) -> Iterator[None]:
 
 
 def log_spaced(epochs: int, count: int = 20) -> tuple[int, ...]:
-    """Epochs at which to probe, dense at the start: 0, 1 and on to `epochs` in equal ratios, rounded, each once.
+    """Logarithmically spaced epochs at which to call probes: 0, 1, and on to `epochs` in equal ratios, rounded.
 
     Args:
         epochs: The last epoch, at least 1.
-        count: Most epochs after 0, at least 1.
+        count: Number of epochs after 0 to space, at least 1; epochs that round to the same number are counted once.
 
     Returns:
-        The epochs in rising order, at most `count` + 2 of them.
+        The epochs in increasing order, at most `count` + 2 of them.
 
     Raises:
-        UserError: There is no epoch or no probe to space.
+        UserError: `epochs` or `count` is less than 1.
 
     >>> log_spaced(100, 6)
     (0, 1, 3, 6, 16, 40, 100)
@@ -175,7 +186,7 @@ def log_spaced(epochs: int, count: int = 20) -> tuple[int, ...]:
 
 
 def evaluated_epochs(config: RunConfig) -> frozenset[int]:
-    """The finished epochs at which a run is evaluated, the last one always; 0 is before training.
+    """The numbers of finished epochs after which a run is evaluated: always at 0, before training, and at the end.
 
     Args:
         config: The run.
@@ -193,11 +204,11 @@ def evaluated_epochs(config: RunConfig) -> frozenset[int]:
 
 
 def evaluated_steps(config: RunConfig, steps: int) -> frozenset[int]:
-    """The steps within the first epoch after which a run is evaluated, each once; none by the regular schedule.
+    """The steps within the first epoch after which a run is evaluated; empty for the regular schedule.
 
     Args:
         config: The run.
-        steps: Of an epoch.
+        steps: Number of steps per epoch.
 
     >>> sorted(evaluated_steps(RunConfig(experiment="demo", eval_schedule="early"), 63))
     [4, 8, 16, 32]
@@ -208,16 +219,19 @@ def evaluated_steps(config: RunConfig, steps: int) -> frozenset[int]:
 
 
 def call_probes(probes: Mapping[str, Probe], model: nn.Module, epoch: float, device: torch.device) -> Row:
-    """Call every probe on the model in eval mode; its values as ``"<probe>/<key>"``.
+    """Call every probe and collect its values under keys ``"<probe>/<key>"``.
 
     Args:
         probes: Name → function of (model, epoch).
         model: The network, in eval mode.
-        epoch: The epoch just finished, or how far the first one is.
-        device: Where the model is.
+        epoch: Number of finished epochs, or the finished fraction of the first one.
+        device: Device of the model.
+
+    Returns:
+        The values: numbers, strings or lists.
 
     Raises:
-        UserError: A probe changed the model or a generator, or returned something other than a dict of JSON values.
+        UserError: A probe changed the model or a random generator, or did not return a dict of JSON values.
 
     >>> probes = {"size": lambda model, epoch: {"norm": torch.tensor(2.0)}}
     >>> call_probes(probes, nn.Linear(1, 1).eval(), 0, torch.device("cpu"))
@@ -242,7 +256,7 @@ def call_probes(probes: Mapping[str, Probe], model: nn.Module, epoch: float, dev
 
 
 def _plain(value: Any, key: str) -> Any:
-    """A tensor or array of one number as that number, a longer one as a list; JSON values as they are."""
+    """A tensor or array as a number or list; other values unchanged, if they are JSON values."""
     if hasattr(value, "tolist"):  # a tensor or an array
         value = value.tolist()
         while isinstance(value, list) and len(value) == 1:
@@ -255,7 +269,7 @@ def _plain(value: Any, key: str) -> Any:
 
 
 def _watched(model: nn.Module, device: torch.device) -> dict[str, Any]:
-    """What a probe must leave as it found it, by what is said of one that does not."""
+    """Everything that a probe must not change, by the text of the error about a probe that did."""
     modules, tensors = list(model.modules()), [*model.named_parameters(), *model.named_buffers()]
     drawn = torch.cat(random_state(device))
     outside = {

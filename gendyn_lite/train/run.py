@@ -1,4 +1,4 @@
-"""One training run: its parts put together, its epochs, its checkpoints."""
+"""One training run: its epochs, evaluations and checkpoints. `gendyn_lite.train.fit` is the public entry point."""
 
 from __future__ import annotations
 
@@ -27,21 +27,22 @@ from gendyn_lite.train.history import History, Place, Progress, Row, check_losse
 from gendyn_lite.train.probes import Probe, call_probes, check_fits, reestimated_statistics, totals
 from gendyn_lite.train.step import Step, learning_rate, make_optimizer
 
-CHECK_STEPS = 200  # steps between two looks at the losses, each of which waits for the device
+CHECK_STEPS = 200  # steps between two checks that the losses are finite; each check waits for the device
 
 
-# What a checkpoint must have been trained on, beside its run, in words, and what to do if it was another.
+# What a checkpoint must agree in with the run that resumes from it, beside the run's key: words for an error message,
+# and what to do if it does not agree.
 OWN = {
     "labels": ("labels", "corrupt them with the configuration's seed, as data.load_for_run does"),
     "network": ("layers", "build the one that was trained, or use another checkpoint_dir"),
     "settings": ("settings of layers", "build the network that was trained, or use another checkpoint_dir"),
-    "images": ("images", "give data of one's own a fingerprint of their own, or use another checkpoint_dir"),
+    "images": ("images", "give other data another fingerprint, or use another checkpoint_dir"),
 }
 
 
 @dataclass(frozen=True)
 class Options:
-    """What `gendyn_lite.train.fit` was asked for beside the configuration; it changes no numbers of the training."""
+    """The arguments of `gendyn_lite.train.fit` other than model, data and configuration; see there."""
 
     probes: Mapping[str, Probe]
     grad_hook: Callable[..., Any] | None
@@ -55,19 +56,19 @@ class Options:
 
 
 class Run:
-    """A run from its checkpoint, or from the start, to its end."""
+    """A training run, which `train` carries from its newest checkpoint, or from the start, to its end."""
 
     def __init__(self, model: nn.Module, data: ImageData, config: RunConfig, options: Options, ranks: Ranks) -> None:
-        """Put model and data on the device and check that they fit."""
+        """Move model and data to the device and check that they fit each other."""
         _check_options(options, config, ranks)
         self.model, self.config, self.options, self.ranks = model.to(options.device), config, options, ranks
         if options.channels_last:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.batches = {split: batcher(data, config, split=split, device=options.device) for split in SPLITS}
-        self.steps = len(self.batches["train"])  # an epoch
+        self.steps = len(self.batches["train"])  # per epoch
         check_fits(model, data, next(self.batches["train_eval"].epoch(0))[0])
         self.optimizer = make_optimizer(model.parameters(), config)
-        if options.checkpoint_dir is not None:  # what no checkpoint can hold is refused before anything is trained
+        if options.checkpoint_dir is not None:  # raises an error before training if something cannot be saved
             checkpoint.pack(model, self.optimizer, options.grad_hook, [], {})
         self.precision = Precision(config.precision, options.device)
         self.place, self.rows, self.resumed_at = Place(), list[Row](), list[int]()
@@ -75,12 +76,12 @@ class Run:
         self.identity = {"run_id": config.run_id(data.fingerprint), "world": ranks.world, **_digests(model, data)}
         self._epochs_seen = probes.evaluated_epochs(config) | (options.probe_epochs or frozenset())
         self._steps_seen = probes.evaluated_steps(config, self.steps)
-        self.saved: tuple[Place, int] | None = None  # where the run stood, and its rows
+        self.saved: tuple[Place, int] | None = None  # place and number of rows at the last checkpoint
         self.saved_at = time.monotonic()
-        self._evaluation = 0.0  # seconds of the last one
+        self._evaluation = 0.0  # seconds that the last evaluation took
 
     def train(self) -> History:
-        """Run to the end, or to the first epoch that fits every label if the configuration says so."""
+        """Train to the last epoch, or until the configuration says to stop early."""
         with wrapped(self.model, self.ranks) as forward:
             options, parts = self.options, (self.model, self.optimizer, self.precision, forward)
             graph = options.device.type == "cuda" and self.ranks.world == 1 and repeatable(self.model)
@@ -96,10 +97,11 @@ class Run:
         return History(self.rows, self.resumed_at)
 
     def _epochs(self, bar: Progress) -> None:
-        self._evaluate_where_due(bar)  # before training; a checkpoint may have been written before an evaluation
+        """Train and evaluate all epochs that are left, and save the end."""
+        self._evaluate_where_due(bar)  # at epoch 0, or after a resume from a checkpoint that preceded an evaluation
         while self.place.epoch <= self.config.epochs:
             self._save_if_due()
-            if self.place.batch == 0 and has_ended(self.config, self.rows[-1]):  # no run ends within an epoch
+            if self.place.batch == 0 and has_ended(self.config, self.rows[-1]):  # never stops within an epoch
                 break
             self._train_epoch(self.place.epoch, bar)
             self.place.epoch, self.place.batch = self.place.epoch + 1, 0
@@ -108,7 +110,7 @@ class Run:
             self._save()
 
     def _evaluate_where_due(self, bar: Progress) -> None:
-        """Evaluate if the run stands where it should and has not; save first if that would be too late afterwards."""
+        """Evaluate if an evaluation is due here; before a long one, save if a checkpoint would be due during it."""
         within, finished = self.place.batch > 0, self.place.epoch - 1
         wanted = self.place.step in self._steps_seen if within else finished in self._epochs_seen
         if not wanted or (self.rows and self.rows[-1]["step"] >= self.place.step):
@@ -121,7 +123,7 @@ class Run:
         bar.show(self.rows[-1])
 
     def _train_epoch(self, epoch: int, bar: Progress) -> None:
-        """The rest of an epoch, from the batch where it stands."""
+        """Train the rest of an epoch, starting after the batches that are already finished."""
         rate = learning_rate(self.config, epoch)
         self.step.set_rate(rate)
         self.model.train()
@@ -150,14 +152,14 @@ class Run:
             self.options.grad_hook.epoch_end(self.model, epoch)  # type: ignore[union-attr]
 
     def _check(self, losses: list[Tensor], epoch: int, rate: float) -> None:
-        """Raise if one of the losses since the last look is not finite, and forget them."""
+        """Raise an error if a loss since the last check is not finite; then empty the list."""
         if losses:
             values = (self.ranks.sum(torch.stack(losses)) / self.ranks.world).tolist()
             check_losses(values, place=self.place, epoch=epoch, steps=self.steps, rate=rate)
             losses.clear()
 
     def _evaluate(self, epoch: float) -> None:
-        """Append the row of an epoch, or of a part of the first one, and report it."""
+        """Evaluate after a number of epochs, or a fraction of the first one; append the row and report it."""
         self.model.eval()
         running = self.config.batch_norm_statistics == "running"
         batches = self.batches["train_eval"].epoch(0)
@@ -174,11 +176,12 @@ class Run:
         self._report(row)
 
     def _totals(self, split: str) -> Tensor:
+        """Summed loss and number of correct predictions over this process's batches of a split."""
         batches = islice(self.batches[split].epoch(0), self.ranks.rank, None, self.ranks.world)
         return totals(self.model, batches, self.precision, self.options.device)
 
     def _save_is_due(self, *, ahead: float = 0.0) -> bool:
-        """Whether the last checkpoint, if not of this moment, is too old, or will be in so many seconds."""
+        """Whether a checkpoint is due now, or will be in `ahead` seconds, and would differ from the last one."""
         if self.options.checkpoint_dir is None or self.saved == (self.place, len(self.rows)):
             return False
         return self.ranks.broadcast(time.monotonic() + ahead - self.saved_at >= self.options.checkpoint_seconds)
@@ -188,6 +191,7 @@ class Run:
             self._save()
 
     def _save(self) -> None:
+        """Write a checkpoint, if the run keeps any."""
         folder = self.options.checkpoint_dir
         if folder is None:
             return
@@ -201,11 +205,11 @@ class Run:
         self.saved, self.saved_at = (replace(self.place), len(self.rows)), time.monotonic()
 
     def _restore(self) -> None:
-        """Go to where the newest checkpoint is, if there is one."""
+        """Load the newest checkpoint, if there is one."""
         folder = self.options.checkpoint_dir
         if folder is None:
             return
-        if self.ranks.first:  # only one may set a damaged file aside
+        if self.ranks.first:  # only one process may rename damaged files
             checkpoint.clean(folder)
             checkpoint.newest(folder, run_id=self.identity["run_id"])
         self.ranks.broadcast(True)
@@ -226,21 +230,23 @@ class Run:
         self.saved = replace(self.place), len(self.rows)
 
     def _check_own(self, known: Mapping[str, Any], *names: str) -> None:
-        """Refuse a checkpoint of something else than this run has."""
+        """Refuse a checkpoint whose labels, images, layers or settings of layers differ from those of this run."""
         for name in names:
             what, remedy = OWN[name]
-            then, now = known.get(name, self.identity[name]), self.identity[name]  # earlier versions kept labels only
+            # Checkpoints of earlier versions record only the labels.
+            then, now = known.get(name, self.identity[name]), self.identity[name]
             if then != now:
                 raise UserError(f"the checkpoint was trained on other {what} ({then}, now {now}): {remedy}")
 
 
-PLAIN = (bool, int, float, str, tuple, type(None))  # of what a module's settings are
+PLAIN = (bool, int, float, str, tuple, type(None))  # types of module attributes that count as settings
 
 
 def _digests(model: nn.Module, data: ImageData) -> dict[str, str]:
-    """What tells apart networks, labels and images that a configuration and a fingerprint may not: 16 hex digits each.
+    """Hashes, 16 hexadecimal digits each, of what the configuration and the data's fingerprint may not tell apart.
 
-    Of a network its modules' names and classes, and their settings; of images some 256.
+    They are of the names and classes of the network's modules, of the settings of these modules, of the training
+    labels, and of about 256 training images.
     """
     modules = [(name, type(module).__name__) for name, module in model.named_modules()]
     plain = [
@@ -258,7 +264,7 @@ def _digests(model: nn.Module, data: ImageData) -> dict[str, str]:
 
 
 def _check_options(options: Options, config: RunConfig, ranks: Ranks) -> None:
-    """Refuse options that cannot be met here, or not together."""
+    """Refuse options that contradict the configuration or the number of processes."""
     statistics = config.batch_norm_statistics
     if statistics != "running" and ranks.world > 1:
         needed = f"needs one process, there are {ranks.world}"

@@ -1,4 +1,4 @@
-"""Several fully connected networks of one layout as one batched network."""
+"""Several fully connected networks with the same layers as one batched network."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from gendyn_lite.train.device import meddled_with
+from gendyn_lite.train.device import is_modified
 
 ELEMENTWISE = (nn.ReLU, nn.Tanh, nn.LeakyReLU)
 LETTERS: dict[type, str] = {nn.Linear: "L", **dict.fromkeys(ELEMENTWISE, "a")}
 
 
 def layout(model: nn.Module) -> tuple[str, ...] | None:
-    """The layers of a fully connected network, equal for networks that can be stacked; None for any other network.
+    """The layers of a fully connected network as text; networks with equal layouts can be stacked.
 
-    Whatever a stack would not compute as the network does makes it another one: layers or weights that are shared,
-    hooks, classes derived from torch's.
+    Networks that a stack would not compute correctly have no layout: those with other layers, shared layers or weights,
+    frozen weights, hooks, or classes derived from torch's.
+
+    Returns:
+        One string for each layer, or None if the network cannot be stacked.
 
     >>> layout(nn.Sequential(nn.Flatten(), nn.Linear(2, 3), nn.ReLU()))
     ('Linear(in_features=2, out_features=3, bias=True)', 'ReLU()')
@@ -27,7 +30,7 @@ def layout(model: nn.Module) -> tuple[str, ...] | None:
     """
     layers = _layers(model) if type(model) is nn.Sequential else []
     kinds = "".join(LETTERS.get(type(layer), "?") for layer in layers)
-    if not re.fullmatch("(La?)+", kinds) or meddled_with(model):
+    if not re.fullmatch("(La?)+", kinds) or is_modified(model):
         return None
     rising = all(layer.negative_slope >= 0 for layer in layers if isinstance(layer, nn.LeakyReLU))
     plain = all(layer._parameters.keys() == {"weight", "bias"} and layer.bias is not None for layer in _linear(model))
@@ -38,23 +41,23 @@ def layout(model: nn.Module) -> tuple[str, ...] | None:
 
 
 def _layers(model: nn.Module) -> list[nn.Module]:
-    """The layers in the order of the forward pass; one that is used several times comes as often."""
+    """The layers in the order of the forward pass, without the default ``Flatten``; reused layers are repeated."""
     assert isinstance(model, nn.Sequential)
     return [layer for layer in model if type(layer) is not nn.Flatten or str(layer) != str(nn.Flatten())]
 
 
 class Stack:
-    """R networks of one `layout`: their weights as [R, out, in], their biases as [R, 1, out].
+    """R networks of the same `layout`, with weights stacked to [R, out, in] and biases to [R, 1, out].
 
-    The backward pass is written out, into buffers that are used again: on a CPU the allocations of autograd take as
-    long as the arithmetic of small networks.
+    The backward pass is written by hand and reuses its buffers: for small networks on a CPU, the allocations of
+    autograd would take as long as the arithmetic.
 
     Attributes:
-        parameters: Weights and biases in turn, layer by layer.
+        parameters: Weight and bias of each layer in turn.
     """
 
     def __init__(self, models: Sequence[nn.Module]) -> None:
-        """Copies of the networks' weights."""
+        """Copy the networks' weights."""
         linear = [_linear(model) for model in models]
         self.parameters: list[Tensor] = []
         for layers in zip(*linear, strict=True):
@@ -67,12 +70,13 @@ class Stack:
         self._buffers: dict[tuple[int, int], list[Tensor]] = {}
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """The output of each linear layer after its activation, [R, b, units]; the last is the logits.
-
-        They are overwritten by the next call with inputs of this shape.
+        """Compute the output of each linear layer after its activation.
 
         Args:
-            x: Inputs [R, b, d], or [1, b, d] for all networks.
+            x: Inputs [R, b, d], or [1, b, d] to give all networks the same.
+
+        Returns:
+            Tensors [R, b, units], the last of which are the logits. The next call with the same b overwrites them.
         """
         weights, biases = self.parameters[::2], self.parameters[1::2]
         runs = len(weights[0])
@@ -88,14 +92,14 @@ class Stack:
         return buffers
 
     def gradients(self, x: Tensor, y: Tensor) -> Tensor:
-        """Leave in each network's parameters the gradient of its own mean cross-entropy.
+        """Set the gradient of each network's own mean cross-entropy in the stacked parameters.
 
         Args:
             x: Inputs [R, b, d].
             y: Labels, int64 [R, b].
 
         Returns:
-            The losses before the step [R].
+            The mean cross-entropy of each network [R], in nats.
         """
         outputs = self.forward(x)
         with torch.no_grad():
@@ -115,13 +119,13 @@ class Stack:
         return losses
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with these networks only, int64 [fewer]."""
+        """Keep only the networks with these indices, int64 [k]."""
         for parameter in self.parameters:
             parameter.data, parameter.grad = parameter.data[rows], None
         self._buffers.clear()
 
     def store(self, row: int, model: nn.Module) -> None:
-        """Copy the weights of network `row` into a module of the same layout."""
+        """Copy the weights of network number `row` into a module of the same layout."""
         with torch.no_grad():
             for number, layer in enumerate(_linear(model)):
                 layer.weight.copy_(self.parameters[2 * number][row])
@@ -133,13 +137,14 @@ def _linear(model: nn.Module) -> list[nn.Linear]:
 
 
 def _gradient(parameter: Tensor) -> Tensor:
+    """The parameter's gradient, allocated if there is none."""
     if parameter.grad is None:
         parameter.grad = torch.empty_like(parameter)
     return parameter.grad
 
 
 def _apply_(activation: nn.Module | None, z: Tensor) -> Tensor:
-    """The activation of z, in place."""
+    """Apply an activation to z in place; None is the identity."""
     if isinstance(activation, nn.ReLU):
         return z.clamp_(min=0)
     if isinstance(activation, nn.LeakyReLU):
@@ -148,7 +153,7 @@ def _apply_(activation: nn.Module | None, z: Tensor) -> Tensor:
 
 
 def _derivative_(activation: nn.Module | None, a: Tensor, delta: Tensor) -> Tensor:
-    """The gradient before an activation, from that after it, in place; a is the activation's output."""
+    """Turn `delta`, the gradient at an activation's output `a`, into that at its input, in place where possible."""
     if isinstance(activation, nn.ReLU):
         return delta.mul_(a.sign())  # five times as fast as by a mask
     if isinstance(activation, nn.LeakyReLU):

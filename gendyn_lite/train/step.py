@@ -1,4 +1,4 @@
-"""One step of stochastic gradient descent, without synchronizing device and host; its learning rate."""
+"""One step of stochastic gradient descent, which never waits for the GPU; its optimizer and its learning rate."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from gendyn_lite.train.distributed import ALONE, Ranks
 
 
 def learning_rate(config: RunConfig, epoch: int) -> float:
-    """The step size used during an epoch.
+    """The learning rate of an epoch.
 
     - ``"constant"``: learning_rate.
     - ``"exponential"``: learning_rate · decay^(epoch−1).
-    - ``"step"``: learning_rate · decay^k, where k of the milestones are epochs finished before this one.
-    - ``"cosine"``: learning_rate · (1 + cos(π(epoch−1)/epochs))/2, which would be 0 in the epoch after the last.
+    - ``"step"``: learning_rate · decay^k, where k is the number of milestones before this epoch.
+    - ``"cosine"``: learning_rate · (1 + cos(π(epoch−1)/epochs))/2, which would reach 0 in the epoch after the last.
 
     Args:
         config: Its learning_rate, schedule, decay, milestones and epochs are used.
-        epoch: The epoch, counted from 1; 0 (before training) gives the first epoch's.
+        epoch: The epoch, counted from 1; 0, before training, gives the rate of the first.
 
     Returns:
-        The step size, at least 0.
+        The learning rate, at least 0.
 
     >>> config = RunConfig(experiment="demo", learning_rate=0.1, schedule="step", decay=0.5, milestones=(2, 3))
     >>> [learning_rate(config, epoch) for epoch in range(1, 5)]
@@ -49,11 +49,11 @@ def learning_rate(config: RunConfig, epoch: int) -> float:
 
 
 def make_optimizer(parameters: Iterable[Tensor], config: RunConfig) -> torch.optim.SGD:
-    """SGD with the configuration's momentum and weight decay over the parameters that require a gradient.
+    """Make the SGD optimizer of a run, with its momentum and weight decay, for parameters that require a gradient.
 
-    The fused kernel walks through memory, so it is used only where no parameter has gaps or overlaps in its own. In
-    float16 its momentum starts as zeros: where the first gradients overflow, as is usual, the kernel skips the step and
-    would leave a momentum that nobody has written.
+    The fused kernel reads memory sequentially, so it is used only if no parameter has gaps or overlaps in memory. In
+    float16 the momentum buffers are set to zero beforehand: if the first gradients overflow, which is common, the fused
+    kernel skips the step and would leave the buffers uninitialized.
     """
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     rate, momentum, decay = config.learning_rate, config.momentum, config.weight_decay
@@ -61,7 +61,7 @@ def make_optimizer(parameters: Iterable[Tensor], config: RunConfig) -> torch.opt
     dense = all(torch.empty_like(parameter).stride() == parameter.stride() for parameter in trained)
     try:
         optimizer = sgd(fused=dense)
-    except RuntimeError:  # a device or dtype without the fused kernel
+    except RuntimeError:  # the device or dtype has no fused kernel
         return sgd()
     if dense and config.precision == "float16" and config.momentum:
         for parameter in trained:
@@ -70,10 +70,10 @@ def make_optimizer(parameters: Iterable[Tensor], config: RunConfig) -> torch.opt
 
 
 class Step:
-    """A step: forward, backward, gradient hook, optimizer.
+    """Performs training steps: forward pass, backward pass, gradient hook, optimizer step.
 
     Attributes:
-        splits: Parts into which a batch is cut; 2 once the memory did not suffice.
+        splits: Number of parts that a batch is computed in: 1, or 2 after the memory has run out once.
     """
 
     def __init__(
@@ -87,15 +87,22 @@ class Step:
         ranks: Ranks = ALONE,
         graph: bool = False,
     ) -> None:
-        """A step of `model`; `forward` is what runs it (a distributed wrapper), the model by default.
+        """Prepare the steps.
 
-        With `graph` the pass is captured in a CUDA graph: see `gendyn_lite.train.device.repeatable`.
+        Args:
+            model: The network.
+            optimizer: Its optimizer.
+            precision: Precision of the forward and backward pass.
+            forward: Called instead of the model to compute logits, as a distributed wrapper; by default the model.
+            grad_hook: As for `gendyn_lite.train.fit`.
+            ranks: This process among those that train together.
+            graph: Whether to capture the pass as a CUDA graph; see `gendyn_lite.train.device.repeatable`.
         """
         self.splits = 1
         self._model, self._optimizer, self._precision = model, optimizer, precision
         self._forward = model if forward is None else forward
         self._ranks = ranks
-        # In a graph the optimizer is part of the pass, unless something comes between or it waits for the host.
+        # The optimizer step is part of the graph, unless a hook or the gradient scaler has to act before it.
         between = grad_hook is not None or precision.scaler.is_enabled()
         self._takes_steps = graph and not between and bool(optimizer.defaults["fused"])
         if self._takes_steps:
@@ -107,7 +114,7 @@ class Step:
         self._shapes = [(name, parameter, parameter.shape) for name, parameter in model.named_parameters()]
 
     def set_rate(self, rate: float) -> None:
-        """Take steps of another learning rate from now on."""
+        """Set the learning rate of the following steps."""
         for group in self._optimizer.param_groups:
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(rate)
@@ -115,16 +122,20 @@ class Step:
                 group["lr"] = rate
 
     def __call__(self, x: Tensor, y: Tensor, *, epoch: int, step: int) -> Tensor:
-        """Train on a batch.
+        """Take one step on a batch.
 
         Args:
             x: Inputs [b, *in_shape].
             y: Labels, int64 [b].
-            epoch: The epoch, counted from 1, for the gradient hook.
-            step: The step, counted from 1, for the gradient hook.
+            epoch: The epoch, counted from 1; passed to the gradient hook.
+            step: The step, counted from 1; passed to the gradient hook.
 
         Returns:
-            The mean loss of the batch before the step, 0-dimensional, on the device.
+            The mean loss of the batch before the step (nats), a tensor [] on the device.
+
+        Raises:
+            UserError: The memory does not suffice and the batch cannot be split, batch-norm got a single example, or
+                the hook changed shapes.
         """
         loss = self._gradients(x, y)
         scaler, optimizer = self._precision.scaler, self._optimizer
@@ -141,7 +152,7 @@ class Step:
         return loss
 
     def _gradients(self, x: Tensor, y: Tensor) -> Tensor:
-        """Leave the gradient of the batch's mean loss in the parameters; on lack of memory once in two halves."""
+        """Compute loss and gradients of a batch; if the memory runs out, in two halves from now on."""
         if self.splits > 1:
             return self._in_parts(x, y)
         try:
@@ -155,14 +166,14 @@ class Step:
             if not out_of_memory(error) or self._ranks.world > 1:
                 raise
             reason = first_line(error)
-        # Outside the except clause: the traceback would keep the activations alive.
+        # Not inside the except clause, where the traceback would keep the activations alive.
         self._halve(len(y), reason)
         return self._in_parts(x, y)
 
     def _backward(self, x: Tensor, y: Tensor, share: float = 1.0) -> Tensor:
-        """Forward and backward of a batch, of a part of it by its share, or of this process's examples of it."""
+        """Forward and backward pass of a batch, or of a part that is the given `share` of its batch."""
         with self._precision.autocast():
-            if self._ranks.world > 1:  # the mean over processes is the batch's mean loss, also for unequal shares
+            if self._ranks.world > 1:  # scaled so that the mean over processes is the mean loss, also of unequal shares
                 logits = self._forward(self._ranks.share(x))
                 loss = F.cross_entropy(logits, self._ranks.share(y), reduction="sum") * (self._ranks.world / len(y))
             else:
@@ -173,11 +184,12 @@ class Step:
         return loss.detach()
 
     def _in_parts(self, x: Tensor, y: Tensor) -> Tensor:
-        """The same gradient, accumulated over the parts of a batch."""
+        """Compute the same gradient by accumulating those of the parts of a batch."""
         parts = zip(x.chunk(self.splits), y.chunk(self.splits), strict=True)
         return torch.stack([self._backward(part, labels, len(labels) / len(y)) for part, labels in parts]).sum()
 
     def _halve(self, batch: int, reason: str) -> None:
+        """Compute batches in two halves from now on; refuse if that would change the result."""
         if any(isinstance(module, _BatchNorm) and module.training for module in self._model.modules()):
             why = f"({reason}), and cutting them would change batch-norm's statistics and so the numbers"
             advice = "lower batch_size, or use a smaller network or precision"
@@ -188,7 +200,7 @@ class Step:
         warnings.warn(said, stacklevel=2)
 
     def _call_hook(self, hook: Callable[..., Any], epoch: int, step: int) -> None:
-        """Call the gradient hook; weights and gradients must keep their shapes, and gradients get their layout back."""
+        """Call the gradient hook, check that shapes are unchanged, and restore the memory layout of gradients."""
         hook(self._model, epoch=epoch, step=step)  # torch itself refuses a gradient of another shape
         for name, parameter, shape in self._shapes:
             grad = parameter.grad
@@ -201,10 +213,10 @@ class Step:
 
 
 def laid_out_as(parameter: Tensor, value: Tensor) -> Tensor:
-    """A gradient or momentum on the parameter's device and, if it has its shape, in its memory layout.
+    """Copy a gradient or momentum to the parameter's device and, if the shapes agree, into its memory layout.
 
-    Fused optimizers walk through memory, not through indices. One whose layout differs from that of its weights, as a
-    contiguous one does from channels-last weights, would silently be added to the wrong ones.
+    Fused optimizers read memory sequentially. A gradient whose layout differs from that of the weights, as a contiguous
+    one does from channels-last weights, would silently be added to the wrong weights.
     """
     if value.shape != parameter.shape:
         return value.to(parameter.device)
@@ -212,5 +224,5 @@ def laid_out_as(parameter: Tensor, value: Tensor) -> Tensor:
 
 
 def hook_name(hook: object) -> str:
-    """The name by which messages call a hook."""
+    """The name of a hook in error messages."""
     return getattr(hook, "__name__", type(hook).__name__)

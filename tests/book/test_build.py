@@ -79,7 +79,7 @@ ELSEWHERE = "https://example.org/x.js"
 FAULTS = {  # in a cell of the chapter, or in the text of a book without chapters
     "failing-cell": (trial.cell("1 / 0"), r"01_trial failed in cell \[7\] \('1 / 0'\) with ZeroDivisionError"),
     "unknown-source": ("{cite:t}`nobody1900`", "the book did not render: .*WARNING.*nobody1900"),
-    "external-script": (f'<script src="{ELSEWHERE}"></script>', f"would call other hosts: intro.html: {ELSEWHERE}"),
+    "external-script": (f'<script src="{ELSEWHERE}"></script>', f"load from other hosts: intro.html: {ELSEWHERE}"),
 }
 
 
@@ -116,7 +116,7 @@ def test_a_folder_that_no_build_made_is_never_replaced(tmp_path: Path, name: str
     book_folder, out = trial.write(tmp_path, trial.notebook()), tmp_path / "site"
     (out / name).mkdir(parents=True)
     (out / name / "mine.html").write_text("mine")
-    with pytest.raises(UserError, match=rf"--out: .*{name} was not made by a build, which would replace it"):
+    with pytest.raises(UserError, match=rf"--out: .*{name} would be replaced, but was not made by a build"):
         book.build(book=book_folder, out=out, say=silent)
     assert [path.name for path in out.rglob("*")] == [name, "mine.html"]
 

@@ -162,13 +162,6 @@ def test_streamed_batches_equal_resident_ones(split, monkeypatch):
     assert_same(data.batcher(digits, CONFIG, split=split), expected, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 7])
-def test_the_stream_keeps_the_order_for_any_number_of_batches(count):
-    x = torch.arange(20, dtype=torch.uint8).reshape(20, 1, 1, 1)
-    picks = [torch.tensor([i, i + 1]) for i in range(count)]
-    assert [batch.flatten().tolist() for batch in stream(x, picks, CPU)] == [[i, i + 1] for i in range(count)]
-
-
 class Counting:
     """Images that count how often they are read; the one at `bad` fails."""
 

@@ -49,12 +49,12 @@ def imports(tmp_path):
 
 LONG = "n" * 300
 MISTAKES = [
-    ("", "needs a NAME, --list or --verify NAME, one of them; names: digits"),
-    ("imagenet", "ImageNet (ILSVRC 2012) cannot be fetched: get it from www.image-net.org"),
+    ("", "needs either a NAME, --list or --verify NAME; names: digits"),
+    ("imagenet", "ImageNet (ILSVRC 2012) cannot be downloaded: get it from www.image-net.org"),
     ("--verify mnist", "mnist is not prepared in"),
     ("--verify ../x", "unknown dataset '../x'"),
     ("--verify digits", "digits comes with the library"),
-    ("--list --from x", "--list and --verify go with --root only"),
+    ("--list --from x", "--list and --verify can be combined only with --root"),
     ("cifar10 --from nowhere", "nowhere does not exist: expected a folder"),
     ("cifar10 --from 'a\0b'", r"--from is 'a\x00b', expected the path of a file or folder"),
     (f"cifar10 --root {LONG}", "the name is too long"),
@@ -65,8 +65,8 @@ MISTAKES = [
     ("mnist --description x", "MNIST is accepted byte for byte only"),
     ("cifar10 --description 'a\nb'", r"--description is 'a\nb', expected one line"),
     ("cifar10 --description ' '", "--description is ' ', expected one line"),
-    ("cifar10 --from x --mirror y", "here nothing is fetched"),
-    ("imagenet --mirror y", "here nothing is fetched"),
+    ("cifar10 --from x --mirror y", "here nothing is downloaded"),
+    ("imagenet --mirror y", "here nothing is downloaded"),
     ("mnist --mirror file:///etc/", "--mirror is 'file:///etc/', expected an address"),
 ]
 
@@ -104,7 +104,7 @@ def test_a_source_is_never_replaced_by_its_prepared_form(tmp_path, capsys, monke
     paths = (tmp_path / source.format(tmp_path.name), tmp_path)
     source, root = (os.path.relpath(path) if relative else str(path) for path in paths)
     assert main(["cifar10", "--from", source, "--root", root]) == 2
-    assert "lies where the prepared form goes" in capsys.readouterr().err
+    assert "is where the prepared form would be written" in capsys.readouterr().err
     assert everything(tmp_path) == before
 
 
@@ -113,10 +113,10 @@ def everything(folder):
 
 
 FOREIGN = {
-    "a file in its place": ({"": b"mine"}, "cifar10 is in the way, and `gendyn data` did not make it: move it away"),
-    "a file": ({"thesis.txt": b"mine"}, "holds 'thesis.txt', which"),
-    "a folder": ({"train/cat/1.png": b"mine"}, "holds 'train', which"),
-    "a file of our name": ({"train.npy": b"mine"}, "holds 'train.npy', which"),
+    "a file in its place": ({"": b"mine"}, "cifar10 exists, and was not made by `gendyn data`: move it away"),
+    "a file": ({"thesis.txt": b"mine"}, "contains 'thesis.txt', not made by"),
+    "a folder": ({"train/cat/1.png": b"mine"}, "contains 'train', not made by"),
+    "a file of our name": ({"train.npy": b"mine"}, "contains 'train.npy', not made by"),
     "a record of another kind": ({"data.json": b"{}", "a": b""}, "data.json was altered since it was written: remove"),
 }
 
@@ -135,7 +135,7 @@ def test_a_file_beside_a_prepared_set_is_named_and_none_is_fetched_twice(tmp_pat
     trees.write(tmp_path / "cifar10", {"notes.txt": b"mine", "more.txt": b"mine"})
     assert main(imports) == 2
     said = capsys.readouterr().err
-    assert "cifar10 holds 'more.txt' and 1 more, which `gendyn data` did not make: move it away, or choose an" in said
+    assert "cifar10 contains 'more.txt' and 1 more, not made by `gendyn data`: move it away, or choose an" in said
     monkeypatch.setattr(cli, "fetch", None)
     assert main(["cifar10", "--root", str(tmp_path)]) == 0
     assert capsys.readouterr().out.splitlines()[-1].startswith("already prepared: CIFAR-10 (PNG, ")

@@ -196,7 +196,7 @@ def test_slow_mirrors_are_taken_when_no_other_works_the_faster_first(server, tmp
     faults = [fault for fault, _ in server.requests]
     assert faults[:3] == ["slower", "missing", "slow"]
     assert set(faults[3:]) == {"slow" if second >= first else "slower"}  # as they were on a busy machine
-    assert "no faster mirror works: staying with 127.0.0.1" in told
+    assert "no faster mirror works: continuing with 127.0.0.1" in told
 
 
 def test_a_mirror_of_ones_own_is_tried_first(server, tmp_path):

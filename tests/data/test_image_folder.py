@@ -152,7 +152,7 @@ FAULTS = {
     "cut PNG": (FIRST, PNG[:-30], r"train/cat/0001\.png is truncated or damaged"),
     "cut JPEG": (FIRST, JPEG[:-300], r"train/cat/0001\.png is truncated or damaged"),
     "text": (LAST, b"hello", r"test/dog/0001\.png cannot be read as an image"),
-    "16 bits": (FIRST, DEEP, "has more than 8 bits a channel"),
+    "16 bits": (FIRST, DEEP, "has more than 8 bits"),
     "too many pixels": (FIRST, LARGE, r"0001\.png has 10000x10000 pixels, expected at most 89,478,485"),
     "another size": (LAST, OTHER_SIZE, r"test/dog/0001\.png has 5x7 pixels, expected 5x6 .* --size N"),
     "no class folder": ("train/one.png", PNG, r"train/one\.png is not in a class folder"),
@@ -181,7 +181,7 @@ def test_a_fault_is_named_and_nothing_is_cached(tmp_path, fault, through):
         ("test/a/1.png", "has no images in train/"),
         ("train/a/1 test/a/2", r"no images in train/: .*; 2 files have no suffix \(such as train/a/1\): name them"),
         ("train/a/1.png train/b/1.png", "has no images in test/"),
-        ("train/a/1.png test/a/1.png", r"one class only \(a\): expected at least"),
+        ("train/a/1.png test/a/1.png", r"only one class \(a\): expected at least"),
         ("train/a/1.png train/b/1.png test/a/1.png", "class 'b' is in train/ but has no images in test/"),
         ("train/a/1.png test/a/1.png test/b/1.png", "class 'b' is in test/ but has no images in train/"),
         ("train/a/1.png test/caf\udce9/1.png", "is not valid UTF-8: rename it"),
@@ -199,7 +199,7 @@ def test_what_is_left_out_and_what_is_there_twice_is_told(tmp_path):
     with pytest.warns(UserWarning) as told:
         data.load(f"folder:{folder}")
     words = [str(one.message) for one in told]
-    left = "pets: 3 files are left out, not named as images or outside of train/ and test/: train/cat/notes.txt, "
+    left = "pets: 3 files are left out, as they are not images or outside of train/ and test/: train/cat/notes.txt, "
     assert len(words) == 2 and left in words[0] and "1 of the test images are among the training images" in words[1]
 
 
@@ -244,7 +244,7 @@ def test_a_relative_folder_is_the_one_where_the_command_was_typed(tmp_path, monk
     assert (found.name, found.class_names) == ("folder:pics", ("cat", "dog"))  # the name, and so a run's key, stays
     assert data.load("folder:own").class_names == ("owl", "yak")
     for name, where in (("none", f" in {tmp_path / 'typed'}"), (tmp_path / "none", "")):
-        with pytest.raises(UserError, match=rf"^{name} is no folder{where}: expected train/CLASS"):
+        with pytest.raises(UserError, match=rf"^{name} is not a folder{where}: expected train/CLASS"):
             data.load(f"folder:{name}")
 
 
@@ -254,7 +254,7 @@ def test_an_image_that_is_no_plain_file_is_named_and_not_read(tmp_path, target):
     folder = trees.write(tmp_path / "pets", trees.files())
     odd = folder / "train" / "cat" / "odd.png"
     odd.symlink_to(target) if target else os.mkfifo(odd)
-    message = r"pets/train/cat/odd\.png(: its links lead in| is not a regular file, or is a broken link)"
+    message = r"pets/train/cat/odd\.png(: its symbolic links form a loop| is not a regular file, or is a broken link)"
     for use in (data.load, lambda name: prepare(name, tmp_path / "data"), lambda _: image_folder.stamp(folder)):
         with pytest.raises(UserError, match=message):
             use(f"folder:{folder}")

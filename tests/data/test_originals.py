@@ -89,7 +89,7 @@ REFUSED = {
     "floats": (trees.python_batch(GOOD[0].astype(np.float32), GOOD[1]), "not one of unsigned bytes"),
     "label below 0": (labelled([-1] * 7), "has labels -1 to -1, expected 0 to 9"),
     "nested labels": (labelled([[0]] * 7), "is refused: its labels are not a list of whole numbers"),
-    "no images": (labelled([]), "holds no images: get a fresh copy"),
+    "no images": (labelled([]), "contains no images: get a fresh copy"),
     "cut": (trees.python_batch(*GOOD)[:-10], "is (damaged|refused)"),
     "empty": (b"", "is damaged or not a CIFAR batch"),
     "no array": (pickled({b"data": [1], b"labels": [1]}), "is damaged or not a CIFAR batch"),

@@ -63,9 +63,9 @@ REFUSED = {
     "negative": ((FIRST, Y - 1), "labels span -1 to 1"),
     "whole numbers": ((FIRST.astype(int), Y), r"inputs are int64 \[12, 3, 8, 8\], expected uint8 images or floats"),
     "NaN": ((np.full((12, 4), np.nan), Y), "inputs have entries that are not finite"),
-    "words": ((FIRST, ["a"] * 12), "y is no array of numbers"),
-    "ragged": (([[1], [1, 2]], [0, 1]), "x is no array of numbers"),
-    "nothing": ((FIRST[:0], Y[:0]), "there is no example"),
+    "words": ((FIRST, ["a"] * 12), "y is not an array of numbers"),
+    "ragged": (([[1], [1, 2]], [0, 1]), "x is not an array of numbers"),
+    "nothing": ((FIRST[:0], Y[:0]), "there are no examples"),
     "another shape": ((GREY, Y), r"training inputs are uint8 \[1, 8, 8\] and test inputs uint8 \[3, 8, 8\]"),
 }
 

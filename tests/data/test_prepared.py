@@ -138,7 +138,8 @@ def test_what_a_killed_process_had_moved_out_of_the_way_is_found_and_put_back(re
 
 
 @pytest.mark.parametrize(
-    ("work", "said"), [("prepare", "holds 'thesis.txt', which `gendyn data` did"), ("save", "exists: choose a new")]
+    ("work", "said"),
+    [("prepare", "contains 'thesis.txt', not made by"), ("save", "exists: choose a new")],
 )
 def test_what_appears_meanwhile_is_left(tmp_path, monkeypatch, work, said):
     target = tmp_path / "cifar10"

@@ -149,7 +149,7 @@ UNTRUSTED = {
     "hard link": (tar_with(tarfile.LNKTYPE), r"'train/1.png' is a link: refused"),
     "device": (tar_with(tarfile.CHRTYPE), r"'train/1.png' is not a regular file: refused"),
     "pipe": (tar_with(tarfile.FIFOTYPE), r"'train/1.png' is not a regular file: refused"),
-    "bomb of empty files": (lambda path: trees.zipped(path, EMPTY_FILES), "refused as a possible bomb"),
+    "bomb of empty files": (lambda path: trees.zipped(path, EMPTY_FILES), "refused as a possible zip bomb"),
     "link in a zip": (zip_with_a_link, "'train/1.png' is a link: refused"),
     "encrypted": (encrypted_zip, r"'a\.png' is encrypted: unpack it yourself"),
     "name twice": (lambda path: tar_of(path, *[("a.png", tarfile.REGTYPE, b"one")] * 2), r"holds 'a.png' twice"),
@@ -174,6 +174,6 @@ def test_a_bomb_is_refused_before_it_fills_the_disk(tmp_path, make, monkeypatch)
     monkeypatch.setattr(sources, "MOST_PLAIN", 1 << 20)
     bomb = make(tmp_path / "bomb", {"train/cat/1.png": bytes(30 << 20)})
     assert bomb.stat().st_size < 100_000
-    with pytest.raises(UserError, match="unpacks to more than 50 times its size: refused as a possible bomb"):
+    with pytest.raises(UserError, match="unpacks to more than 50 times its size: refused as a possible zip bomb"):
         open_source(bomb, tmp_path)
     assert (tmp_path / "unpacked").stat().st_size <= (1 << 20) + 50 * bomb.stat().st_size

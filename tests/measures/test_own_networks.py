@@ -538,7 +538,7 @@ def test_a_loader_stands_for_inputs_and_labels():
         lambda model, x: generalization_interval(model, x, X),
     )
     for measure in (gradient_gram, squared_norms, diagonal, record_paths, *others):
-        check_refused(measure, "the loader shuffles, .* make it shuffle=False", model, shuffled)
+        check_refused(measure, "the loader shuffles, .* shuffle=False", model, shuffled)
 
 
 def test_logits_of_a_tuple_are_measured_with_output():

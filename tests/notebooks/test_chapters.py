@@ -93,8 +93,8 @@ def test_wrong_values_are_named(path: Path, name: str, text: object, message: st
         pytest.param("epochs: tuple = (1,)", "a type of int, float, str, bool, list", id="type-papermill-cannot-write"),
         pytest.param("epochs: int = len('a')", "and a plain value", id="computed"),
         pytest.param("epochs: int | str = 5", "a type of int", id="two-types"),
-        pytest.param("epochs: int = = 3", "it is not Python: invalid syntax", id="syntax"),
-        pytest.param("epochs: int = 3\0", "it is not Python: ", id="nul"),
+        pytest.param("epochs: int = = 3", "it is not valid Python: invalid syntax", id="syntax"),
+        pytest.param("epochs: int = 3\0", "it is not valid Python: ", id="nul"),
         pytest.param("epochs: int = 'a'", "epochs is 'a' .str., expected a whole number", id="default-of-other-type"),
     ],
 )

@@ -123,7 +123,7 @@ def set_cell(index: int, **changes: Any) -> Any:
 
 DEAD = new_output("display_data", data={WIDGET: {"model_id": "1"}, "text/plain": "HBox()"})
 HOLDS_WIDGET = set_cell(1, outputs=[DEAD])
-UNSEALED = "code cell 4 .* has outputs that are not those of its execution"
+UNSEALED = "code cell 4 .* has outputs other than those that were sealed"
 RAISED = new_output("error", ename="ValueError", evalue="no", traceback=[])
 WARNED = new_output("stream", name="stderr", text="UserWarning: old")
 FAULTS = {

@@ -66,11 +66,11 @@ def test_refresh_is_the_same_every_time(tmp_path: Path) -> None:
 
 
 NAMED = "from pathlib import Path\npath = Path('chapter.ipynb')\n"
-CHANGED = r"chapter\.ipynb was changed while it was executed: it stays as it is now"
+CHANGED = r"chapter\.ipynb was changed while it was executed: your changes are kept"
 
 
 CHANGES = {
-    "raises": ("1 / 0", Failed, "failed in cell .2. .* the notebook is as it was", "{0}"),
+    "raises": ("1 / 0", Failed, "failed in cell .2. .* the notebook is unchanged", "{0}"),
     "stderr": ("import sys; print('w', file=sys.stderr)", UserError, "wrote to stderr: 'w'", "{0}"),
     "dies": ("import os; os._exit(1)", Failed, "the kernel died", "{0}"),
     "edited": (f"{NAMED}path.write_text(path.read_text() + ' ');", Failed, CHANGED, "{0} "),

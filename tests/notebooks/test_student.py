@@ -191,7 +191,7 @@ def test_they_are_written_again_until_somebody_changes_them(tmp_path: Path, caps
     capsys.readouterr()
     assert cli.main([*asked, "--no-solutions"]) == 2
     told = capsys.readouterr().err
-    assert "changed since they were written: 04_stiffness.ipynb, 07_what_holds.ipynb; take another" in told
+    assert "changed since they were written: 04_stiffness.ipynb, 07_what_holds.ipynb; choose another" in told
     assert told.count("\n") == 1 and written(out) == before
 
 

@@ -40,13 +40,6 @@ def test_freed_memory_stays_with_the_process(first, least, most):
     assert least <= int(done) <= most
 
 
-@pytest.mark.parametrize("name", CHOSEN)
-def test_who_chose_a_threshold_keeps_it(monkeypatch, name):
-    monkeypatch.setenv(name, "131072")
-    monkeypatch.setattr(threads.ctypes, "CDLL", lambda _: pytest.fail("the C library was asked"))
-    assert threads.keep_freed_memory.__wrapped__() is False
-
-
 def test_another_c_library_is_left_alone(monkeypatch):
     monkeypatch.setattr(threads.os, "environ", {})
     monkeypatch.setattr(threads.ctypes, "CDLL", lambda _: object())

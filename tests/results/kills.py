@@ -53,7 +53,7 @@ def unpack(pack: Path, runs: Path) -> None:
         ended = not killed(step, lambda: packing.unpack(pack, root=place))
         seen = [read_run(path).whole() for path in run_folders(place / "random_labels")]
         done = packing.unpack(pack, root=place)
-        assert done == ([f"taken in: {2 - sum(seen)} runs; there already: {sum(seen)}"], [])
+        assert done == ([f"unpacked: {2 - sum(seen)} runs; there already: {sum(seen)}"], [])
         left = [path for path in (place / "random_labels").iterdir() if path.suffix != ".lock"]
         assert [read_run(path).whole() for path in left] == [True, True]
         assert {path.name for path in place.rglob("*.*") if path.suffix != ".lock"} == set(packing.FILES)

@@ -56,7 +56,7 @@ def bomb(pack):
     return lzma.compress(bytes(packing.MOST_BYTES + 1), preset=0)
 
 
-NO_PACK, CHANGED = "is no pack of runs: expected a file as gendyn results pack wrote it", "was cut or changed after it"
+NO_PACK, CHANGED = "is not a pack of runs: expected a file written by", "was cut or changed after it"
 NAMED = "expected runs as EXPERIMENT/RUN_ID, each with the texts config.json, env.json, metrics.jsonl, complete.json"
 ID = "0" * 16
 OUTSIDE = ("../x", "/x", f"../a/{ID}", f"/a/{ID}", f"a\\{ID}", f"a/{ID}\n", f"a/{ID}/..", f"a/../{ID}", f"a\0/{ID}", "")
@@ -67,7 +67,7 @@ BAD = {
     **{f"cut {n}": (lambda pack, n=n: pack.read_bytes()[:n], CHANGED) for n in (20, 60, 500, -64, -1)},
     "byte": (lambda pack: pack.read_bytes()[:500] + b"?" + pack.read_bytes()[501:], CHANGED),
     "more": (lambda pack: pack.read_bytes() + b"more", CHANGED),
-    "bomb": (bomb, "refused as a possible bomb"),
+    "bomb": (bomb, "refused as a possible zip bomb"),
     "no JSON": (lambda pack: lzma.compress(b"{"), "cannot be read"),
     "metrics": (partial(forged, edit=METRICS, hashes=False), "metrics.jsonl is not as its run wrote it"),
     "no metrics": (partial(forged, edit=("metrics.jsonl", b"{", b"")), "metrics.jsonl cannot be read"),
@@ -104,7 +104,7 @@ def test_runs_come_home_and_publish_the_same_tables(base, tmp_path, capsys):
         assert call("pack", "--root", base / "runs", "--out", tmp_path / "runs.xz") == 0
         assert "packed: 2 runs; 1 not complete, left out; " in capsys.readouterr().out
         assert (tmp_path / "runs.xz").read_bytes() == (base / "runs.xz").read_bytes()
-    for told in ("taken in: 2 runs; there already: 0", "taken in: 0 runs; there already: 2"):
+    for told in ("unpacked: 2 runs; there already: 0", "unpacked: 0 runs; there already: 2"):
         assert call("unpack", tmp_path / "runs.xz", "--root", tmp_path / "home") == 0
         assert capsys.readouterr().out.strip() == told
     assert tree(tmp_path / "home") == tree(base / "runs")
@@ -121,7 +121,7 @@ def test_damaged_runs_are_named_and_only_a_pack_is_replaced(base, tmp_path, caps
     out, err = capsys.readouterr()
     assert "packed: 1 runs" in out and err.startswith(f"gendyn: not packed: {damaged} is not as its run wrote it")
     assert call("pack", "--root", base / "runs", "--out", damaged) == 2
-    assert "is no pack of runs: it stays, choose another name" in capsys.readouterr().err
+    assert "is not a pack of runs: it was not replaced, choose another name" in capsys.readouterr().err
     assert damaged.read_text() == "{}"
 
 
@@ -133,8 +133,8 @@ def test_a_complete_run_is_never_overwritten_and_one_in_work_is_left_alone(base,
     with files.alone(other.path.with_suffix(".lock")):
         assert call("unpack", base / "runs.xz", "--root", tmp_path) == 1
     out, err = capsys.readouterr()
-    assert "taken in: 0 runs" in out and tree(tmp_path) == before and not other.complete
-    assert f"{tmp_path / RUN} is complete with other metrics" in err and f"holds {other.path}.lock: repeat" in err
+    assert "unpacked: 0 runs" in out and tree(tmp_path) == before and not other.complete
+    assert f"{tmp_path / RUN} is complete with other metrics" in err and f"holds {other.path}.lock: try again" in err
 
 
 def test_the_same_metrics_in_other_seconds_are_the_same_run(base, tmp_path):
@@ -146,7 +146,7 @@ def test_the_same_metrics_in_other_seconds_are_the_same_run(base, tmp_path):
     ):
         (tmp_path / "runs.xz").write_bytes(forged(base / "runs.xz", edit))
         done = packing.unpack(tmp_path / "runs.xz", root=tmp_path)
-        assert done.done == [f"taken in: 0 runs; there already: {there}"] and len(done.refused) == 2 - there
+        assert done.done == [f"unpacked: 0 runs; there already: {there}"] and len(done.refused) == 2 - there
     assert tree(tmp_path) == tree(base / "runs")
 
 

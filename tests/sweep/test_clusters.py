@@ -30,7 +30,7 @@ def test_a_store_is_for_one_sweep_at_a_time(tmp_path: Path) -> None:
     for name in (jobs.TOKEN, jobs.LOCK, *foreign):  # two of a killed sweep, two of somebody else
         (place / name).write_text("0")
     with reserved(str(place)) as token:
-        with pytest.raises(UserError, match=r"another sweep is at work on the run store .*runs"), reserved(str(place)):
+        with pytest.raises(UserError, match=r"another sweep uses the run store .*runs"), reserved(str(place)):
             raise AssertionError
         assert (place / jobs.TOKEN).read_text().strip() == token  # the refused one has taken nothing away
     assert {path.name for path in place.iterdir()} == foreign
@@ -68,10 +68,10 @@ def test_a_machine_says_what_it_lacks(tmp_path: Path) -> None:
 
     assert lacks() == ""
     assert lacks(other="9.9") == f"gendyn_lite is {version} there and 9.9 here: install the same"
-    assert "is another folder there: take one that every machine sees" in lacks(token="absent")
+    assert "is another folder there: use one that every machine sees" in lacks(token="absent")
     assert "the data 'digits'" in lacks({"fingerprint": "00ff"})
     unprepared = {"config": job.config.replace(dataset="mnist"), "data_root": str(tmp_path)}
-    assert "are not prepared there: prepare them on a folder that every machine sees" in lacks(unprepared)
+    assert "are not prepared there: prepare them in a folder that every machine sees" in lacks(unprepared)
 
 
 CLUSTERS = Path(sweep.__file__).parent / "clusters"

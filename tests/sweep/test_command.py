@@ -103,7 +103,7 @@ def test_a_disk_that_fills_stops_it(runs: Path, monkeypatch: pytest.MonkeyPatch,
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["06_performance"], "trains nothing to sweep: take one of 01_random_labels"),
+        (["06_performance"], "has no runs to sweep: choose one of 01_random_labels"),
         (["01_random_labels", "--profile", "smal"], "unknown profile 'smal'"),
         (["01_random_labels", "--grid", "q=0:2:1"], "label_corruption is 2.0, expected a number in [0, 1]"),
         (["01_random_labels", "--grid", "network=mlp_1x51"], "unknown network 'mlp_1x51': did you mean"),
@@ -116,7 +116,7 @@ def test_a_disk_that_fills_stops_it(runs: Path, monkeypatch: pytest.MonkeyPatch,
         (["01_random_labels", "--workers", "-1"], "--workers is -1, expected a whole number in [0, 1000]"),
         (["01_random_labels", "--for", "0m"], "--for '0m' is not a time above 0: expected one such as 8m, 90s or 1.5h"),
         (["01_random_labels", "--for", "soon"], "--for 'soon' is not a time above 0"),
-        (["01_random_labels", "--for", "8m", "--engine", "ray"], "--for is of the local engine"),
+        (["01_random_labels", "--for", "8m", "--engine", "ray"], "--for works only with the local engine"),
         (["smoke", "--grid", "q=0"], "sweep smoke does the runs of all chapters as planned"),
         (["01_random_labels", "--cpus-per-run", "0"], "--cpus-per-run is 0.0, expected a number in [0.001, 1000]"),
     ],
@@ -134,7 +134,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing(runs: Path, capsys, words: lis
 def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)  # which makes its import fail
     assert cli.main([*SWEEP, "--engine", "ray"]) == 2
-    said = "gendyn: error: --engine ray needs Ray: pip install 'ray[default]'; --engine local works without\n"
+    said = "gendyn: error: --engine ray needs Ray: install it with pip install 'ray[default]', or use --engine local\n"
     assert capsys.readouterr().err == said
 
 

@@ -39,19 +39,19 @@ def said(capsys: Any, chapter: str = "04_stiffness", version: str = VERSION, **o
 def test_it_says_what_it_found_and_how_long_each_profile_takes(places: Path, capsys: Any) -> None:
     versions, device, sets, runs, *profiles, told = said(capsys)
     assert versions.startswith(f"gendyn_lite {VERSION}, torch {torch.__version__}, Python 3.")
-    assert re.match(r"GPU: |no GPU: training takes the processor, \d+ cores", device)
+    assert re.match(r"GPU: |no GPU: .* the processor, \d+ cores", device)
     assert (sets, runs) == (f"data: {places / 'sets'}", f"runs: {places / 'runs'}")
     assert [line.partition(":")[0] for line in profiles] == ["profile smoke", "profile colab", "profile full"]
     assert told == here.UNCOUNTED
     assert re.fullmatch(r"profile smoke: training takes an unknown time; \d+ runs, 0 of them complete", profiles[0])
     assert said(capsys, "07_what_holds")[4:] == ["this chapter trains nothing: it takes less than a minute"]
-    solves = "this chapter trains no network; how long it solves is said beside its parameter profile"
+    solves = "this chapter trains no network; its computing time is stated next to its parameter `profile`"
     assert said(capsys, "06_capacity")[4:] == [solves]  # regressions of an hour at profile colab
 
 
 def test_a_notebook_of_another_version_is_named(capsys: Any) -> None:
     line = said(capsys, version="0.0.9")[1]
-    assert line.startswith(f"This notebook was made by gendyn_lite 0.0.9, and {VERSION} is installed: make it anew")
+    assert line.startswith(f"This notebook was written by gendyn_lite 0.0.9, but {VERSION} is installed: ")
 
 
 def test_runs_go_where_they_are_told(places: Path, capsys: Any) -> None:
@@ -87,11 +87,11 @@ def test_on_colab_runs_can_live_on_the_drive(places: Path, capsys: Any, monkeypa
 
 
 def test_what_was_interrupted_is_told_on_return(capsys: Any) -> None:
-    assert not any(line.startswith("runs interrupted") for line in said(capsys))
+    assert not any(line.startswith("interrupted runs") for line in said(capsys))
     config = registry.planned("04_stiffness", "smoke", {})[0]
     checkpoints = open_run(config, "00ff").checkpoints
     checkpoints.mkdir(parents=True)
-    assert not any(line.startswith("runs interrupted") for line in said(capsys))
+    assert not any(line.startswith("interrupted runs") for line in said(capsys))
     (checkpoints / "step_10.safetensors").write_bytes(b"")
-    told = "runs interrupted: 1; each goes on from its last checkpoint, at most half a minute old"
+    told = "interrupted runs: 1; each continues from its last checkpoint, at most half a minute old"
     assert said(capsys)[4] == told

@@ -71,7 +71,7 @@ def test_less_time_than_any_run_takes_is_refused(runs: Path, monkeypatch, capsys
         some([30, 20], seconds=8)
     with pytest.raises(UserError, match=r"--for leaves about 0 seconds, and the shortest"):  # the start took it all
         some([30, 20], seconds=-2)
-    with pytest.raises(UserError, match="the shortest of the runs takes about 3 minutes: nothing was started, take"):
+    with pytest.raises(UserError, match="the shortest of the runs takes about 3 minutes: nothing was started"):
         some([300, 200], seconds=60)
     assert Workers([], {}, Resources(), seconds=-2).limit == 1  # all are complete
     monkeypatch.setattr(local, "begun", lambda job: 0.5)
@@ -196,7 +196,7 @@ def test_a_worker_that_dies_is_named_and_the_others_go_on(runs: Path) -> None:
         for worker in workers._busy() if not outcomes else ():
             worker.process.kill()
             killed.add(worker.process.pid)
-    died = "its process died with exit code -9 (was the memory exhausted?)"
+    died = "its process died with exit code -9 (out of memory?)"
     assert [outcome.error for outcome in outcomes] == [died, ""]
     assert len(killed) == 2  # it was begun again once
 

@@ -100,9 +100,9 @@ def test_killed_and_interrupted_it_does_every_run_once_with_the_numbers_of_a_loc
     ("address", "said"),
     [
         ("127.0.0.1:9", "no cluster at 127.0.0.1:9: Connection refused; start one with `ray start --head`"),
-        ("ray://127.0.0.1:9", "--address 'ray://127.0.0.1:9' is not HOST:PORT"),
-        ("headnode", "--address 'headnode' is not HOST:PORT (of the head, usually 6379), nor auto on it"),
-        ("host:port", "--address 'host:port' is not HOST:PORT"),
+        ("ray://127.0.0.1:9", "--address is 'ray://127.0.0.1:9', expected HOST:PORT"),
+        ("headnode", "--address is 'headnode', expected HOST:PORT of the head (port usually 6379), or auto on it"),
+        ("host:port", "--address is 'host:port', expected HOST:PORT"),
         ("127.0.0.1:99999", "no cluster at 127.0.0.1:99999"),
     ],
 )
@@ -129,7 +129,7 @@ def test_a_server_that_is_no_ray_is_not_waited_for_in_vain() -> None:
 @pytest.mark.parametrize(
     ("wanted", "has", "said"),
     [
-        (0.25, 0, "--gpus-per-run 0.25: the cluster has 0 GPUs, take fewer (0 trains on processors)"),
+        (0.25, 0, "--gpus-per-run 0.25: the cluster has 0 GPUs, ask for fewer (0 trains on the CPU)"),
         (4, 2, "--gpus-per-run 4: the cluster has 2 GPUs"),
         (1.5, 2, "--gpus-per-run 1.5: expected a fraction of one GPU, or a whole number of them"),
         (-1, 2, "--gpus-per-run is -1, expected a whole number in [0, 1000]"),

@@ -113,7 +113,7 @@ def test_more_than_an_hour_is_refused_without_a_terminal_and_asked_for_on_one(ca
     ask("05", 7200, yes=False, stream=Terminal("y\n"))
     assert "Start? [y/N]" in capsys.readouterr().out
     for answer in ("n\n", "\n", ""):
-        with pytest.raises(UserError, match="not started, as you chose"):
+        with pytest.raises(UserError, match="not started, because"):
             ask("05", 7200, yes=False, stream=Terminal(answer))
 
 
