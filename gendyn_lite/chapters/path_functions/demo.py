@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from gendyn_lite import data, models
 from gendyn_lite.chapters import runner
-from gendyn_lite.chapters.path_functions.probes import followed
-from gendyn_lite.chapters.path_functions.probes_baselines import Frozen, few_of
+from gendyn_lite.chapters.baselines import Frozen
+from gendyn_lite.chapters.path_functions.probes import few_of, followed
 from gendyn_lite.chapters.path_functions.probes_pairs import ANCHORS, NEAREST
 from gendyn_lite.chapters.path_functions.runs import plan
 from gendyn_lite.config import RunConfig

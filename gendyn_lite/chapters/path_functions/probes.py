@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,20 +13,21 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from gendyn_lite import data, train
-from gendyn_lite.chapters.path_functions.probes_baselines import baselines, few_of, keep
+from gendyn_lite.chapters import runner
+from gendyn_lite.chapters.baselines import Frozen, Walk, keep
 from gendyn_lite.chapters.path_functions.probes_pairs import NEAREST, apart_probe, distance_probe, neighbour_probe
-from gendyn_lite.chapters.runner import inputs
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data.decoding import FolderImages
 from gendyn_lite.data.types import ImageData
 from gendyn_lite.measures import relu_paths
 from gendyn_lite.measures.relu_paths.over_time import QUANTILES
 from gendyn_lite.measures.relu_paths.similarity import of_pairs
-from gendyn_lite.train.probes import Probe
+from gendyn_lite.train.probes import Probe, reestimated_statistics, running_statistics
 
 PROBE_VERSION = 2  # of what the probes measure: raise it with every change of that, and old runs stay what they are
 FOLLOWED = 128  # images whose paths are followed, as in the paper
 FOLLOWED_DEEP = 64  # those of a deep network, which is recorded four times an epoch
+FEW = 6  # layers of a deep network that are recorded
 ISOLATED, AT = 6, 16  # functions in isolation, and inputs at which they are evaluated
 
 
@@ -88,7 +90,7 @@ def followed(config: RunConfig, loaded: ImageData, count: int = FOLLOWED) -> tup
     whole, chosen = loaded.train, followed_numbers(config, loaded, count)
     images: Any = whole.x
     part = images.select(chosen) if isinstance(images, FolderImages) else images[chosen]
-    return inputs(config, replace(loaded, train=whole._replace(x=part, y=whole.y[chosen])))
+    return runner.inputs(config, replace(loaded, train=whole._replace(x=part, y=whole.y[chosen])))
 
 
 def of_some_layers(values: dict[str, float]) -> dict[str, float]:
@@ -207,3 +209,57 @@ def isolation_probe(config: RunConfig, loaded: ImageData, x: Tensor, y: Tensor) 
     epochs = train.log_spaced(config.epochs, 4)
     measured = relu_paths.isolation_probe(x[:ISOLATED], y[:ISOLATED], test, seed=config.seed)
     return lambda model, epoch: measured(model, epoch) if epoch in epochs else {}
+
+
+def few_of(layers: list[str]) -> list[str]:
+    """A few layers, evenly from the first to the last.
+
+    >>> few_of([f"relu{i}" for i in range(17)])
+    ['relu0', 'relu3', 'relu6', 'relu10', 'relu13', 'relu16']
+    """
+    return [layers[place] for place in sorted({round(i * (len(layers) - 1) / (FEW - 1)) for i in range(FEW)})]
+
+
+def baselines(config: RunConfig, loaded: ImageData, x: Tensor, scratch: Path) -> dict[str, Probe]:
+    """The probes of what stands beside the curves of a run: ``movement`` and, with batch-norm, ``running`` and ``lag``.
+
+    ``running``: the run's own network with its running statistics, where ``paths`` has them re-estimated. ``lag``: the
+    initial weights, frozen, with running statistics as training would update them. ``movement``: the initial weights
+    moved by `Walk`, statistics re-estimated. With frozen weights and re-estimated statistics every similarity is 1.
+
+    Args:
+        config: The run's configuration.
+        loaded: Its data, labels as trained with.
+        x: The images that are followed.
+        scratch: Folder of what they keep from epoch to epoch.
+    """
+    start = runner.build(config, loaded).eval()
+    walk = Walk(start, seed=config.seed, folder=scratch / "walk")
+    train_eval = data.batcher(loaded, config, split="train_eval")
+
+    def moved(follow: Probe, model: nn.Module, epoch: int) -> Mapping[str, Any]:
+        walked = walk(model, epoch)
+        with reestimated_statistics(walked, train_eval.epoch(0)):
+            return follow(walked, epoch)
+
+    found: dict[str, Callable[[Probe, nn.Module, int], Mapping[str, Any]]] = {"movement": moved}
+    if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in start.modules()):
+        frozen = Frozen(start, data.batcher(loaded, config))
+
+        def run_itself(follow: Probe, model: nn.Module, epoch: int) -> Mapping[str, Any]:
+            with running_statistics(model):
+                return follow(model, epoch)
+
+        found |= {"running": run_itself, "lag": lambda follow, _, epoch: follow(frozen(epoch), epoch)}
+    layers = few_of(list(relu_paths.gate_layers(start, x[:1])))
+    return {name: _probe(make, similarity_means(x, layers, scratch / name)) for name, make in found.items()}
+
+
+def _probe(make: Callable[[Probe, nn.Module, int], Mapping[str, Any]], follow: Probe) -> Probe:
+    return lambda model, epoch: make(follow, model, epoch)
+
+
+def similarity_means(x: Tensor, layers: list[str], folder: Path) -> Probe:
+    """Mean self- and cross-path similarity with the epoch before: ``<layer>:self:mean``, ``<layer>:cross:mean``."""
+    recorder = relu_paths.PathRecorder(x, layers=layers, folder=folder)
+    return lambda model, epoch: {name: value for name, value in recorder(model, epoch).items() if name[-5:] == ":mean"}

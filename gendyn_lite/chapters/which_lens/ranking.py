@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from scipy.stats import kendalltau
 
 Array = NDArray[np.float64]
+Rows = NDArray[np.intp]  # row numbers of networks in a table
 Seen = dict[tuple[bytes, bytes], Array]  # two variables, and how they agree in every resample
 RESAMPLES = 500
 FEWEST_PAIRS = 10  # of an axis; with fewer it says nothing
@@ -54,8 +55,8 @@ class Pairs(NamedTuple):
         axis: The axis of each, [pairs].
     """
 
-    first: NDArray[np.intp]
-    second: NDArray[np.intp]
+    first: Rows
+    second: Rows
     axis: NDArray[np.str_]
 
     def only(self, kept: NDArray[np.bool_]) -> Pairs:
@@ -121,9 +122,7 @@ def pairs_along(table: pd.DataFrame, axes: Sequence[str], *, same: Sequence[str]
     return Pairs(np.array(first, dtype=np.intp), np.array(second, dtype=np.intp), np.array(names, dtype=str))
 
 
-def beyond_noise(
-    accuracy: Array, n_test: Array, first: NDArray[np.intp], second: NDArray[np.intp]
-) -> NDArray[np.bool_]:
+def beyond_noise(accuracy: Array, n_test: Array, first: Rows, second: Rows) -> NDArray[np.bool_]:
     """Whether the test accuracies of two networks differ by more than two standard errors of their difference.
 
     Args:
