@@ -9,25 +9,9 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
+from gendyn_lite.chapters.fisher_mask import tables
 from gendyn_lite.chapters.fisher_mask.claims import LOSS
-from gendyn_lite.chapters.fisher_mask.tables import (
-    CURVES,
-    EQUAL,
-    FORMS,
-    NONE,
-    OF_PARTS,
-    WAYS,
-    best,
-    by_size,
-    compared,
-    described,
-    fits,
-    gains,
-    gains_at,
-    influences,
-    logarithms,
-    with_and_without,
-)
+from gendyn_lite.chapters.fisher_mask.tables import CURVES, EQUAL, FORMS, NONE, OF_PARTS, WAYS
 from gendyn_lite.charts import parts
 from gendyn_lite.charts.figure import PALETTE
 from gendyn_lite.charts.parts import Chart, chosen, layered, looks, menu, of_runs, slider, told, tooltips, words_above
@@ -158,10 +142,10 @@ def influence(table: pd.DataFrame) -> Chart:
     Args:
         table: A tidy table of experiment ``"fisher_mask"``.
     """
-    rows = influences(table)
-    rows = logarithms(rows[rows["way"] == NONE], *FORMS)
-    means = mean_intervals(compared(rows, FORMS, ["place", "labels"]), ["place", "of", "equal", "labels", "at"])
-    menus = {"place": menu("influence_place", by_size(rows, "place"), "runs"), **_equal("influence")}
+    rows = tables.influences(table)
+    rows = tables.logarithms(rows[rows["way"] == NONE], *FORMS)
+    means = mean_intervals(tables.compared(rows, FORMS, ["place", "labels"]), ["place", "of", "equal", "labels", "at"])
+    menus = {"place": menu("influence_place", tables.by_size(rows, "place"), "runs"), **_equal("influence")}
     menus["of"] = menu("influence_form", FORMS.values(), "form", FORMS["influence/quadratic_true"])
     named = [name for name in LABELS if name in set(means["labels"])]
     last = parts.latest(rows, ["place", "labels", "seed"]).groupby(["place", "labels"])["influence/quadratic_true"]
@@ -180,7 +164,7 @@ def right_and_wrong(table: pd.DataFrame) -> Chart:
     Args:
         table: As for `influence`.
     """
-    rows = described(table)
+    rows = tables.described(table)
     rows = rows[(rows["way"] == NONE) & (rows["label_corruption"] == 0.5)]
     each = []
     for part in ("right", "wrong"):
@@ -193,7 +177,7 @@ def right_and_wrong(table: pd.DataFrame) -> Chart:
     long = long.melt(["run_id", "place", "seed", "epoch", "labels"], list(OF_PARTS), "of").dropna(subset=["value"])
     long = long.replace({"of": OF_PARTS}).rename(columns={"epoch": "at"})
     means = mean_intervals(long, ["place", "of", "labels", "at"])
-    menus = {"place": menu("parts_place", by_size(long, "place"), "runs")}
+    menus = {"place": menu("parts_place", tables.by_size(long, "place"), "runs")}
     menus["of"] = menu("parts_of", OF_PARTS.values(), "of")
     last = parts.latest(means.rename(columns={"at": "epoch"}), ["place", "of", "labels"])
     about = f"Steps on right and on wrong labels. At the end: {told(last, '{place}, {of}, {labels}: {mean:.2f}')}."
@@ -208,14 +192,14 @@ def with_masks(table: pd.DataFrame) -> Chart:
     Args:
         table: As for `influence`.
     """
-    rows = described(table)
+    rows = tables.described(table)
     mask = rows["kept"].map({keep: name for name, keep in MASKED.items()}).where(rows["way"].isin([NONE, "Fisher"]))
-    rows = logarithms(rows.assign(mask=mask)[mask.notna()], "influence/quadratic_true")
+    rows = tables.logarithms(rows.assign(mask=mask)[mask.notna()], "influence/quadratic_true")
     pairs = pd.MultiIndex.from_frame(rows[["subject", "seed"]])
     rows = rows[pairs.isin(pairs[rows["mask"] != NONE])]
-    long = compared(rows, CURVES, ["subject", "mask"])
+    long = tables.compared(rows, CURVES, ["subject", "mask"])
     means = mean_intervals(long, ["subject", "of", "equal", "mask", "at"])
-    menus = {"subject": menu("masked_subject", by_size(means, "subject"), "runs")}
+    menus = {"subject": menu("masked_subject", tables.by_size(means, "subject"), "runs")}
     menus |= {"of": menu("masked_curve", CURVES.values(), "curve", CURVES["test_loss"]), **_equal("masked")}
     shown = means[(means["of"] == CURVES["test_loss"]) & (means["equal"] == EQUAL[0])]
     last = parts.latest(shown.rename(columns={"at": "epoch"}), ["subject", "mask"])
@@ -231,12 +215,12 @@ def wrong_fitted(table: pd.DataFrame) -> Chart:
     Args:
         table: As for `influence`.
     """
-    rows = fits(table)
+    rows = tables.fits(table)
     bare = [rows[rows["way"] == NONE].assign(kept=keep) for keep in READINGS]
     rows = pd.concat([*bare, rows[rows["kept"].isin(READINGS) & (rows["way"] != NONE)]])
     rows = rows.assign(mask=rows["kept"].map(READINGS), at=rows["right"])
     means = mean_intervals(rows, ["subject", "mask", "way", "at"], "wrong")
-    menus = {"subject": menu("fit_subject", by_size(rows, "subject"), "runs")}
+    menus = {"subject": menu("fit_subject", tables.by_size(rows, "subject"), "runs")}
     menus["mask"] = menu("fit_mask", [READINGS[keep] for keep in READINGS if keep in set(rows["kept"])], "mask")
     ways = [name for name in (NONE, *WAYS.values()) if name in set(means["way"])]
     near = means[means["at"].between(0.59, 0.61)]
@@ -254,11 +238,13 @@ def accuracy_gained(table: pd.DataFrame) -> Chart:
     Args:
         table: As for `influence`.
     """
-    rows = pd.concat([gains(best(table)).assign(equal=EQUAL[0]), gains_at(table, LOSS).assign(equal=EQUAL[1])])
+    rows = pd.concat(
+        [tables.gains(tables.best(table)).assign(equal=EQUAL[0]), tables.gains_at(table, LOSS).assign(equal=EQUAL[1])]
+    )
     rows = rows[~rows["subject"].str.endswith("random labels") & rows["kept"].isin(READINGS)]
     means = mean_intervals(rows, ["subject", "equal", "way", "kept"], "gain")
     means = means.assign(mask=means["kept"].map(READINGS))
-    menus = {"subject": menu("gain_subject", by_size(means, "subject"), "runs"), **_equal("gain")}
+    menus = {"subject": menu("gain_subject", tables.by_size(means, "subject"), "runs"), **_equal("gain")}
     ways = [name for name in WAYS.values() if name in set(means["way"])]
     base = chosen(means, menus)
     x = alt.X("mask:N", title=None, axis=alt.Axis(labelAngle=0))
@@ -275,7 +261,7 @@ def accuracy_gained(table: pd.DataFrame) -> Chart:
     )
     subtitle = "Best epochs, or at equal training loss (0.2, and 1.2 with 25 % kept); 95 % over seeds."
     drawn = layered(layers, "Test accuracy, against no mask", subtitle, about)
-    return of_runs(drawn, table, with_and_without(table, rows))
+    return of_runs(drawn, table, tables.with_and_without(table, rows))
 
 
 def _equal(prefix: str) -> dict[str, alt.Parameter]:

@@ -11,16 +11,8 @@ from functools import partial
 import pandas as pd
 from scipy import stats
 
-from gendyn_lite.chapters.fisher_mask.tables import (
-    NONE,
-    WAYS,
-    best,
-    described,
-    influences,
-    lagging,
-    levels,
-    log_ratio,
-)
+from gendyn_lite.chapters.fisher_mask import tables
+from gendyn_lite.chapters.fisher_mask.tables import NONE, WAYS, levels, log_ratio
 from gendyn_lite.claims import Claim, table
 from gendyn_lite.claims.record import on_record
 from gendyn_lite.claims.sections import Section
@@ -170,7 +162,7 @@ def claims(runs: pd.DataFrame) -> pd.DataFrame:
         Fisher information, in nats per squared step; accuracies in points. A claim whose runs are missing is left out.
     """
     found: list[Claim] = []
-    for place, rows in influences(runs).groupby("place", sort=False):
+    for place, rows in tables.influences(runs).groupby("place", sort=False):
         subject = f"{place}, true labels"
         true, random, half = (rows[rows["labels"] == name] for name in ("true labels", "random labels", "50 % redrawn"))
         bare, of_noise, of_half = (part[part["way"] == NONE] for part in (true, random, half))
@@ -184,10 +176,10 @@ def claims(runs: pd.DataFrame) -> pd.DataFrame:
             found += RECORD.judge(f"{place}, 50 % redrawn", OF_PARTS, of_half[of_half["epoch"] > 0])
         found += RECORD.judge(subject, OF_INFLUENCE, true)
     found += _of_lag(runs)
-    whole = described(runs)
+    whole = tables.described(runs)
     for subject, rows in whole.groupby("subject", sort=False):
         if (rows["label_corruption"] < 1).all() and (rows["way"] != NONE).any():
-            found += RECORD.judge(str(subject), OF_RUNS, best(runs[whole["subject"] == subject]))
+            found += RECORD.judge(str(subject), OF_RUNS, tables.best(runs[whole["subject"] == subject]))
             found += RECORD.judge(str(subject), OF_EPOCHS, rows)
         if "fit/wrong" in rows and rows["fit/wrong"].notna().any():
             found += RECORD.judge(str(subject), OF_FIT, rows)
@@ -197,7 +189,8 @@ def claims(runs: pd.DataFrame) -> pd.DataFrame:
 def _of_lag(runs: pd.DataFrame) -> list[Claim]:
     """What running statistics do to influence, on each network with batch-norm and true labels."""
     lags, right = (
-        rows[(rows["labels"] == "true labels") & (rows["way"] == NONE)] for rows in (lagging(runs), influences(runs))
+        rows[(rows["labels"] == "true labels") & (rows["way"] == NONE)]
+        for rows in (tables.lagging(runs), tables.influences(runs))
     )
     found: list[Claim] = []
     for name, rows in lags.groupby("model"):

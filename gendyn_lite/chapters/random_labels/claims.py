@@ -10,15 +10,8 @@ from functools import partial
 import pandas as pd
 from scipy import stats
 
-from gendyn_lite.chapters.random_labels.tables import (
-    BN,
-    NONE,
-    PaperRow,
-    stopped_early,
-    table_1_row,
-    with_regularizers,
-    with_variants,
-)
+from gendyn_lite.chapters.random_labels import tables
+from gendyn_lite.chapters.random_labels.tables import BN, NONE, table_1_row
 from gendyn_lite.claims import Claim, table
 from gendyn_lite.claims.record import on_record
 from gendyn_lite.claims.sections import Section
@@ -118,7 +111,7 @@ def _slower(runs: pd.DataFrame) -> pd.Series:
     )
 
 
-def _difference(one: PaperRow, other: PaperRow) -> str:
+def _difference(one: tables.PaperRow, other: tables.PaperRow) -> str:
     """The difference of the paper's two test accuracies as a fraction, or a dash where it lacks one."""
     return "–" if one is None or other is None else f"{(one.test - other.test) / 100:+.3f} (CIFAR-10)"
 
@@ -197,10 +190,10 @@ def regularizer_claims(runs: pd.DataFrame) -> pd.DataFrame:
 
     Source: Zhang et al. (2017), Sec. 3, Table 1, Fig. 2.
     """
-    runs = with_regularizers(runs[~runs["stop_when_fitted"].astype(bool)])
+    runs = tables.with_regularizers(runs[~runs["stop_when_fitted"].astype(bool)])
     if runs.empty:
         return table(())
-    ends = stopped_early(runs)
+    ends = tables.stopped_early(runs)
     found: list[Claim] = []
     for subject, group in with_sizes(ends, of="base").groupby("subject", sort=False):
         if (group["regularizers"] != NONE).any():
@@ -223,7 +216,7 @@ def augmentation_claims(runs: pd.DataFrame) -> pd.DataFrame:
     Args:
         runs: A tidy table of the experiment ``"augmented_labels"``.
     """
-    groups = with_sizes(with_variants(summarize(runs))).groupby("subject", sort=False)
+    groups = with_sizes(tables.with_variants(summarize(runs))).groupby("subject", sort=False)
     return table(claim for subject, ends in groups for claim in RECORD.judge(str(subject), OF_VARIANTS, ends))
 
 

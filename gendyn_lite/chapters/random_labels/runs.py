@@ -12,16 +12,8 @@ import torch
 from torch import nn
 
 from gendyn_lite.chapters import runner
-from gendyn_lite.chapters.random_labels import imagenet
-from gendyn_lite.chapters.random_labels.runs_plans import (
-    AUGMENTED,
-    GRID,
-    PLANS,
-    SMOKE_GRID,
-    SWITCHED,
-    WITHOUT_NORM,
-    Row,
-)
+from gendyn_lite.chapters.random_labels import imagenet, runs_plans
+from gendyn_lite.chapters.random_labels.runs_plans import PLANS, WITHOUT_NORM, Row
 from gendyn_lite.chapters.registry import CELLS, COMMAND, TABLE, Group, Part, parts_for, seeds_of, without
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data.loading import FOLDER, folder_sizes
@@ -111,8 +103,8 @@ def regularizer_plan(
     [(0.0005, 0.0), (0.0, 0.0), (0.0, 1.0), (0.0005, 1.0), (0.0, 0.5)]
     """
     changes = _changes(profile, dataset, epochs, train_size)
-    parts = _taken(SWITCHED[profile], profile, changes["dataset"], side=TINY_SIDE)
-    grid = SMOKE_GRID if profile == "smoke" else GRID
+    parts = _taken(runs_plans.SWITCHED[profile], profile, changes["dataset"], side=TINY_SIDE)
+    grid = runs_plans.SMOKE_GRID if profile == "smoke" else runs_plans.GRID
     if profile != "smoke" and not changes["dataset"].startswith("cifar"):
         changes["center_crop"] = None  # the crop is that of the paper's images
     wanted = _split(networks)
@@ -139,7 +131,7 @@ def augmented_plan(profile: str = "smoke", *, seeds: int = 0, epochs: int = 0) -
     [(0, False), (0, True), (1, True), (2, True)]
     """
     changes = _changes(profile, "digits", epochs, 0)
-    return AUGMENTED.configs(seeds=seeds, experiment=VARIANTS, **changes)
+    return runs_plans.AUGMENTED.configs(seeds=seeds, experiment=VARIANTS, **changes)
 
 
 def crop_padding(center_crop: int | None) -> int:

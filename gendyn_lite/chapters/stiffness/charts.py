@@ -7,18 +7,8 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from gendyn_lite.chapters.stiffness.tables import (
-    AFTER,
-    BEFORE,
-    HALF,
-    RANDOM,
-    TRUE,
-    by_loss,
-    conditions,
-    decoded,
-    labelled,
-    subjects,
-)
+from gendyn_lite.chapters.stiffness import tables
+from gendyn_lite.chapters.stiffness.tables import AFTER, BEFORE, HALF, RANDOM, TRUE
 from gendyn_lite.charts import parts
 from gendyn_lite.charts.figure import DASHES, PALETTE
 from gendyn_lite.charts.parts import Chart, chosen, layered, looks, menu, of_runs, slider, titled, told, tooltips
@@ -80,7 +70,7 @@ def class_matrix(runs: pd.DataFrame) -> alt.Chart:
     """
     entries = [
         (*run, first, second, value)
-        for run, rows in decoded(runs, "detail/classes", 100)
+        for run, rows in tables.decoded(runs, "detail/classes", 100)
         for first, row in enumerate(rows)
         for second, value in enumerate(row)
     ]
@@ -92,7 +82,7 @@ def class_matrix(runs: pd.DataFrame) -> alt.Chart:
     same = (after["one"] == after["other"]).map({True: "within", False: "between"})
     means = after.groupby(["condition", same], sort=False)["stiffness"].mean().unstack()
     scale = alt.Scale(scheme="purpleorange", domain=[-0.6, 0.6], clamp=True, reverse=True)
-    start = conditions(runs)[_judged(runs)]
+    start = tables.conditions(runs)[_judged(runs)]
     cells = chosen(table, {"condition": menu("class_condition", table["condition"], "runs", start), "when": when})
     cells = cells.mark_rect(stroke="currentColor", strokeOpacity=0.15).encode(
         x=alt.X("other:O", title="class of the other example"),
@@ -121,7 +111,7 @@ def one_factor(runs: pd.DataFrame) -> alt.HConcatChart:
     rows = _by_factor(runs)
     keys = ["data", "factor", "setting"]
     epochs = mean_intervals(rows.assign(value=rows[column]), [*keys, "epoch"]).round(4)
-    losses = mean_intervals(by_loss(rows, column, LEVELS, apart=["factor"]), [*keys, "level"]).round(4)
+    losses = mean_intervals(tables.by_loss(rows, column, LEVELS, apart=["factor"]), [*keys, "level"]).round(4)
     choices = parts.menus(epochs, "one", {"data": "data", "factor": "change"})
     names = list(dict.fromkeys(epochs["setting"]))
     named = looks("setting", names, colours=PALETTE, title=None, legend=alt.Legend(columns=2))
@@ -179,10 +169,12 @@ def over_training(runs: pd.DataFrame) -> alt.HConcatChart:
     Args:
         runs: A tidy table of experiment ``"stiffness_training"``.
     """
-    both = runs[runs["label_corruption"].isin([0, 1])].assign(data_shown=subjects)
+    both = runs[runs["label_corruption"].isin([0, 1])].assign(data_shown=tables.subjects)
     random = both.loc[both["label_corruption"] == 1, "data_shown"]
     both = both[both["data_shown"].isin(random)] if len(random) else both  # no panel of a choice is empty
-    about = both[["epoch", "seed"]].assign(data=both["data_shown"], labels=labelled(both), rate=both["learning_rate"])
+    about = both[["epoch", "seed"]].assign(
+        data=both["data_shown"], labels=tables.labelled(both), rate=both["learning_rate"]
+    )
     curves = {
         (kind, curve): both[column.format(kind=kind)] for kind in ("cosine", "sign") for curve, column in CURVES.items()
     }
@@ -222,7 +214,7 @@ def critical_lengths(runs: pd.DataFrame) -> Chart:
         runs: A tidy table of experiment ``"stiffness_training"``.
     """
     true = runs[runs["label_corruption"] == 0].rename(columns={"stiffness/critical_length": "value"})
-    true = true.assign(subject=subjects(true), rate=true["learning_rate"].map("{:g}".format))
+    true = true.assign(subject=tables.subjects(true), rate=true["learning_rate"].map("{:g}".format))
     true = true.dropna(subset=["value"])
     table = mean_intervals(true, ["subject", "rate", "epoch"]).round(4)
     ends = parts.latest(table, ["subject", "rate"])
@@ -248,7 +240,9 @@ def against_distance(runs: pd.DataFrame) -> Chart:
         runs: A tidy table of experiment ``"stiffness_training"``.
     """
     entries = [
-        (*run, number, *pair) for run, rows in decoded(runs, "detail/bins", 1000) for number, pair in enumerate(rows)
+        (*run, number, *pair)
+        for run, rows in tables.decoded(runs, "detail/bins", 1000)
+        for number, pair in enumerate(rows)
     ]
     keys = ["condition", "when", "bin"]
     bins = pd.DataFrame(entries, columns=pd.Index([*keys[:2], "seed", "bin", "distance", "value"]))

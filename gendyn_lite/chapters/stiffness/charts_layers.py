@@ -8,20 +8,9 @@ import altair as alt
 import pandas as pd
 
 from gendyn_lite.chapters.stiffness.tables import KINDS, LAG, LAYERS, MOVEMENT, long_layers, of_fitted_runs
+from gendyn_lite.charts import parts
 from gendyn_lite.charts.figure import PALETTE
-from gendyn_lite.charts.parts import (
-    Chart,
-    Looks,
-    chosen,
-    interval_bars,
-    layered,
-    looks,
-    menu,
-    of_runs,
-    titled,
-    told,
-    tooltips,
-)
+from gendyn_lite.charts.parts import Chart, chosen, layered, looks, menu, of_runs, titled, told, tooltips
 from gendyn_lite.results.tables import mean_intervals, with_sizes
 
 PAIRS = {"all": "all pairs", "within": "within a class", "between": "between classes"}
@@ -168,7 +157,7 @@ def _menus(table: pd.DataFrame, prefix: str, columns: list[str], pairs: str) -> 
 
 
 def _lines(
-    table: pd.DataFrame, params: dict[str, alt.Parameter], named: Looks, *, short: bool = False
+    table: pd.DataFrame, params: dict[str, alt.Parameter], named: parts.Looks, *, short: bool = False
 ) -> list[alt.Chart]:
     """A line over layers for each name; with titles for a narrow panel, if `short`."""
     color, dash, shape = named
@@ -179,4 +168,4 @@ def _lines(
     tip = [str(color.shorthand), "layer:N", *tooltips(".3f")]
     marks = base.mark_point(size=60).encode(y="mean:Q", shape=shape, tooltip=tip)
     line = base.mark_line().encode(y=y, strokeDash=dash)
-    return [interval_bars(base), line, marks]
+    return [parts.interval_bars(base), line, marks]

@@ -10,15 +10,8 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from gendyn_lite.chapters.stiffness.tables import (
-    LAG,
-    LAYERS,
-    MOVEMENT,
-    at_loss,
-    long_layers,
-    of_fitted_runs,
-    reestimated,
-)
+from gendyn_lite.chapters.stiffness import tables
+from gendyn_lite.chapters.stiffness.tables import LAG, LAYERS, MOVEMENT
 from gendyn_lite.claims import Claim, table
 from gendyn_lite.claims.record import on_record
 from gendyn_lite.claims.sections import Section
@@ -56,7 +49,7 @@ def _at_equal_loss(one: pd.DataFrame, other: pd.DataFrame, column: str) -> tuple
 
     def values(rows: pd.DataFrame) -> pd.Series:
         kept = rows[rows["seed"].isin(least.index)]
-        return _of_runs(kept, lambda run: at_loss(run, column, least[run["seed"].iloc[0]]))
+        return _of_runs(kept, lambda run: tables.at_loss(run, column, least[run["seed"].iloc[0]]))
 
     return values(one), values(other)
 
@@ -212,7 +205,7 @@ def by_layer(runs: pd.DataFrame) -> pd.DataFrame:
 
     The figures show the stiffness of an example with a sample of both categories: the mean over all pairs.
     """
-    rows = of_fitted_runs(long_layers(runs))
+    rows = tables.of_fitted_runs(tables.long_layers(runs))
     sets = list(rows["data"].unique())
     rows = with_sizes(rows[(rows["depth"] == 4) & (rows["width"] == 32)], of="data")
     rows = rows.sort_values("data", key=lambda names: names.map(sets.index), kind="stable")
@@ -223,8 +216,8 @@ def by_layer(runs: pd.DataFrame) -> pd.DataFrame:
 
 def of_deep_networks(runs: pd.DataFrame) -> pd.DataFrame:
     """Beyond both papers: layers of ResNet-18 and VGG-19, of runs of experiment ``"stiffness_deep"``."""
-    runs = reestimated(runs)
-    every, moved, lag = (with_sizes(long_layers(runs, probe=probe)) for probe in (LAYERS, MOVEMENT, LAG))
+    runs = tables.reestimated(runs)
+    every, moved, lag = (with_sizes(tables.long_layers(runs, probe=probe)) for probe in (LAYERS, MOVEMENT, LAG))
     found: list[Claim] = []
     for subject, group in every.groupby("subject", sort=False):
         trained, before = (group[group["state"] == state] for state in ("trained", "untrained"))

@@ -7,18 +7,8 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from gendyn_lite.chapters.which_lens.tables import (
-    AXES,
-    CHEAT,
-    LENS,
-    MEASURES,
-    NOTHING,
-    RIVAL,
-    SETTINGS,
-    TARGETS,
-    WIDE,
-    networks,
-)
+from gendyn_lite.chapters.which_lens import tables
+from gendyn_lite.chapters.which_lens.tables import AXES, CHEAT, LENS, MEASURES, NOTHING, RIVAL, SETTINGS
 from gendyn_lite.charts.figure import PALETTE
 from gendyn_lite.charts.parts import Chart, chosen, interval_bars, layered, looks, menu, menus, of_runs, titled, told
 
@@ -61,17 +51,17 @@ def scatter(runs: pd.DataFrame) -> alt.Chart:
     Args:
         runs: Runs of experiment ``"which_lens"``; those that did not reach the loss are left out.
     """
-    each = networks(runs)
+    each = tables.networks(runs)
     rows = _with_subject(each[each["reached"]])
     known = {name: called(name) for name in MEASURES if name in rows and rows[name].notna().any()}
-    kept = [*AXES, *TARGETS]
-    table = rows[["subject", "seed", *kept]].rename(columns=AXIS_NAMES | TARGETS)
+    kept = [*AXES, *tables.TARGETS]
+    table = rows[["subject", "seed", *kept]].rename(columns=AXIS_NAMES | tables.TARGETS)
     values = rows[list(known)].astype(float).map(lambda value: float(f"{value:.{DIGITS}g}")).rename(columns=known)
     table = pd.concat([table.round(4), values], axis=1).reset_index(drop=True)
     varied = [name for name in AXIS_NAMES.values() if table[name].nunique() > 1]
     table[varied] = table[varied].map(lambda value: f"{value:g}" if isinstance(value, float) else str(value))
     lens = menu("lens_measure", known.values(), "measure", value=called("within"))
-    target = menu("lens_target", TARGETS.values(), "against")
+    target = menu("lens_target", tables.TARGETS.values(), "against")
     labels = AXIS_NAMES["label_corruption"]
     axis = menu("lens_axis", varied, "colour by", value=labels if labels in varied else "")
     base = chosen(table, {"subject": menu("lens_subject", table["subject"], "networks")}).add_params(lens, target, axis)
@@ -155,7 +145,7 @@ def cases(judged: pd.DataFrame) -> Chart:
     Args:
         judged: Of `gendyn_lite.chapters.which_lens.judging.in_each_case`.
     """
-    rows = _with_subject(judged[judged["kind"].isin([LENS, RIVAL]) | judged["measure"].isin([WIDE, SETTINGS])])
+    rows = _with_subject(judged[judged["kind"].isin([LENS, RIVAL]) | judged["measure"].isin([tables.WIDE, SETTINGS])])
     about = zip(rows["train_size"], rows["augmented"], rows["label_corruption"], strict=True)
     rows["case"] = [_case(*each) for each in about]
     rows["measure"] = rows["measure"].map(called)

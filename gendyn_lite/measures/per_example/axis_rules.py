@@ -4,23 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gendyn_lite.measures.per_example.axes import (
-    Axis,
-    Call,
-    LostError,
-    along,
-    expanded,
-    joined,
-    permuted,
-    pointwise,
-    same_along,
-    sliced,
-    squeezed,
-    stacked,
-    swapped,
-    unsqueezed,
-    viewed,
-)
+from gendyn_lite.measures.per_example import axes
+from gendyn_lite.measures.per_example.axes import Axis, Call, LostError, same_along
 
 
 def _multiplied(call: Call) -> Axis:
@@ -76,12 +61,12 @@ def _group_normed(call: Call) -> Axis:
     return axis
 
 
-def _over_last(axes: int) -> Callable[[Call], Axis]:
+def _over_last(count: int) -> Callable[[Call], Axis]:
     """An operation over the last axes, as pooling."""
 
     def rule(call: Call) -> Axis:
         axis = call.first()
-        if axis.dim >= len(call.shapes[0]) - axes:
+        if axis.dim >= len(call.shapes[0]) - count:
             raise LostError
         return axis
 
@@ -162,32 +147,32 @@ ATTENTION = ("_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product
 NORMS = ("native_batch_norm", "cudnn_batch_norm", "miopen_batch_norm", "_native_batch_norm_legit_no_training")
 # What an operation does with the axis, by its name in ATen; pointwise ones, which torch marks, need no entry.
 RULES: dict[str, Callable[[Call], Axis | None]] = {
-    **dict.fromkeys((*KEEP, *BENT), pointwise),
-    **{name: _over_last(axes) for axes, names in POOLS.items() for name in names},
-    **{name: along(1, keeps=False) for name in REDUCED},
-    **dict.fromkeys(ALONG, along(1)),
-    **dict.fromkeys(PARTS, along(2)),
+    **dict.fromkeys((*KEEP, *BENT), axes.pointwise),
+    **{name: _over_last(count) for count, names in POOLS.items() for name in names},
+    **{name: axes.along(1, keeps=False) for name in REDUCED},
+    **dict.fromkeys(ALONG, axes.along(1)),
+    **dict.fromkeys(PARTS, axes.along(2)),
     **dict.fromkeys(ATTENTION, _attended),
-    **dict.fromkeys(("view", "_unsafe_view", "_reshape_alias"), viewed),
+    **dict.fromkeys(("view", "_unsafe_view", "_reshape_alias"), axes.viewed),
     **dict.fromkeys(("mm", "bmm", "addmm", "baddbmm"), _multiplied),
     **dict.fromkeys(("convolution", "cudnn_convolution", "mkldnn_convolution"), _convolved),
     **dict.fromkeys(NORMS, _normed),
     **dict.fromkeys(("zeros_like", "ones_like", "full_like"), _of_same_shape),
     **dict.fromkeys(("new_zeros", "new_ones", "new_full", "new_empty"), _made),
-    **dict.fromkeys(("transpose", "t"), swapped),
+    **dict.fromkeys(("transpose", "t"), axes.swapped),
     "as_strided_": _restrided,
     "_native_multi_head_attention": _attended_whole,
     "_transformer_encoder_layer_fwd": _encoded,
     "native_layer_norm": _layer_normed,
     "native_group_norm": _group_normed,
     "constant_pad_nd": _padded,
-    "permute": permuted,
-    "unsqueeze": unsqueezed,
-    "squeeze": squeezed,
-    "expand": expanded,
-    "slice": sliced,
-    "cat": joined,
-    "stack": stacked,
+    "permute": axes.permuted,
+    "unsqueeze": axes.unsqueezed,
+    "squeeze": axes.squeezed,
+    "expand": axes.expanded,
+    "slice": axes.sliced,
+    "cat": axes.joined,
+    "stack": axes.stacked,
     "embedding": _looked_up,
-    "linalg_vector_norm": along(2, keeps=False),
+    "linalg_vector_norm": axes.along(2, keeps=False),
 }
