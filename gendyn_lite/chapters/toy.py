@@ -1,4 +1,4 @@
-"""The network that readers train in the page: its data and settings, and what the library gets with the same settings."""
+"""The network that readers train in the page: its data and settings, and the library's results with the same ones."""
 
 from __future__ import annotations
 

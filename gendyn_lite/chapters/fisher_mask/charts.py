@@ -1,4 +1,4 @@
-"""Charts of chapter 3: a step and what a diagonal keeps; over its runs influence, labels, masks and their controls."""
+"""Charts of chapter 3: one step and its approximations; influence, right and wrong labels, and masks over runs."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from gendyn_lite.results.tables import mean_intervals
 
 PAIRS = ["same digit", "other digit"]
 PARTS = {"kl": "KL, measured", "quadratic": "quadratic form", "gap": "their difference"}
-ROOM = 26  # between a legend and the drawing, for words above it
+ROOM = 26  # pixels between a legend and the drawing, for the words above it
 BELOW = alt.Legend(symbolType="stroke", symbolStrokeWidth=3, symbolSize=300, offset=ROOM)
 POWERS = alt.Axis(format="~e", tickCount=5)
 LOGARITHMIC = alt.Scale(type="log")
 
 
 def moved(rows: pd.DataFrame) -> Chart:
-    """KL of each watched digit after a step on one; a menu chooses the example, a slider the step size.
+    """Draw the KL of each watched digit after a step on one; a menu chooses the example, a slider the step size.
 
     Args:
-        rows: A table of `gendyn_lite.chapters.fisher_mask.demo.steps` (or of one `step`, without menu and slider).
+        rows: A table of `gendyn_lite.chapters.fisher_mask.demo.steps`, or of `demo.step` (without menu and slider).
     """
     choices, shown = {}, rows
     if "example" in rows:
@@ -54,7 +54,7 @@ def moved(rows: pd.DataFrame) -> Chart:
 
 
 def approximation(rows: pd.DataFrame) -> Chart:
-    """KL, quadratic form and their difference against the step size; a slider reads off a step size.
+    """Draw KL, quadratic form and their difference against the step size; a slider reads off one step size.
 
     Args:
         rows: A table of `gendyn_lite.chapters.fisher_mask.demo.approximation`.
@@ -83,7 +83,7 @@ def approximation(rows: pd.DataFrame) -> Chart:
 
 
 def diagonal_against_whole(rows: pd.DataFrame) -> Chart:
-    """The form with the diagonal alone against that with the whole matrix, a point for each example.
+    """Draw the quadratic form with the diagonal alone against that with the whole matrix, a point for each example.
 
     Args:
         rows: A table of `gendyn_lite.chapters.fisher_mask.demo.diagonal_against_whole`.
@@ -107,7 +107,7 @@ def diagonal_against_whole(rows: pd.DataFrame) -> Chart:
 
 
 def concentration(rows: pd.DataFrame) -> Chart:
-    """The share of a sum that its largest entries hold, against the share of entries; a slider is the mask's keep.
+    """Draw the share of a sum that its largest entries hold against the share of entries; a slider sets that share.
 
     Args:
         rows: A table of `gendyn_lite.chapters.fisher_mask.demo.concentration`.
@@ -137,7 +137,9 @@ READINGS = {0.75: "75 % kept", 0.25: "25 % kept"}
 
 
 def influence(table: pd.DataFrame) -> Chart:
-    """Influence on true, half random and random labels, without a mask; menus choose data, form and what is equal.
+    """Draw influence during training on true, half random and random labels, without a mask.
+
+    Menus choose the runs, the form, and whether curves are compared at equal epochs or at equal training loss.
 
     Args:
         table: A tidy table of experiment ``"fisher_mask"``.
@@ -159,7 +161,7 @@ def influence(table: pd.DataFrame) -> Chart:
 
 
 def right_and_wrong(table: pd.DataFrame) -> Chart:
-    """Steps on right and on wrong labels in one network: their influence, their gradients, where a mask would cut them.
+    """Draw steps on right and on wrong labels in one network: influence, gradients, and the share that a mask holds.
 
     Args:
         table: As for `influence`.
@@ -187,7 +189,7 @@ def right_and_wrong(table: pd.DataFrame) -> Chart:
 
 
 def with_masks(table: pd.DataFrame) -> Chart:
-    """Influence, losses and accuracies without a mask and with 80 % and 70 % of the weights kept.
+    """Draw influence, losses and accuracies without a mask and with 80 % and 70 % of the weights kept.
 
     Args:
         table: As for `influence`.
@@ -210,7 +212,7 @@ def with_masks(table: pd.DataFrame) -> Chart:
 
 
 def wrong_fitted(table: pd.DataFrame) -> Chart:
-    """The share of wrong labels fitted against that of right ones, by the kind of mask; a menu chooses its size.
+    """Draw the share of wrong labels fitted against that of right ones, by kind of mask; a menu chooses its size.
 
     Args:
         table: As for `influence`.
@@ -233,7 +235,7 @@ def wrong_fitted(table: pd.DataFrame) -> Chart:
 
 
 def accuracy_gained(table: pd.DataFrame) -> Chart:
-    """Test accuracy with a mask minus that without: of the best epochs, or at one training loss.
+    """Draw test accuracy with a mask minus that without, at the best epochs or at equal training loss.
 
     Args:
         table: As for `influence`.
@@ -265,14 +267,14 @@ def accuracy_gained(table: pd.DataFrame) -> Chart:
 
 
 def _equal(prefix: str) -> dict[str, alt.Parameter]:
-    """A menu of what is equal where curves are compared."""
+    """Make a menu of what is equal where curves are compared: epochs, or training loss."""
     return {"equal": menu(f"{prefix}_equal", EQUAL, "equal")}
 
 
 def _lines(
     means: pd.DataFrame, menus: Mapping[str, Any], column: str, names: Sequence[str], title: str, *, at: str = AT
 ) -> list[alt.Chart]:
-    """A line with its band, where there are seeds enough for one, for each name of a column."""
+    """Draw a line for each value of a column, with a band of intervals if there are enough seeds."""
     color, dash, _ = looks(column, names, title=None, legend=parts.STROKES)
     base = chosen(means, menus).encode(x=alt.X("at:Q", title=at), color=color)
     y = alt.Y("mean:Q", title=title, scale=parts.AROUND)
