@@ -1,4 +1,4 @@
-"""Charts of chapter 4: what a step does, stiffness class by class, during training, by one setting at a time."""
+"""Charts of chapter 4: the effect of one step, stiffness by class, during training, and by one setting at a time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CURVES = {
     "between, train-train": "stiffness/between_{kind}",
     "between, train-test": "stiffness/test_between_{kind}",
 }
-FACTORS = {  # setting → how a menu calls it, and what its values are called
+FACTORS = {  # setting → its name in a menu, and a function that names its values
     "label_corruption": ("labels", {0.0: TRUE, 0.5: HALF, 1.0: RANDOM}.get),
     "learning_rate": ("learning rate", "rate {:g}".format),
     "n_train": ("images", "{:,} images".format),
@@ -31,7 +31,9 @@ LEVELS = tuple(round(10 ** (-k / 4), 5) for k in range(-1, 15))  # training loss
 
 
 def step_changes(changes: pd.DataFrame) -> Chart:
-    """Actual against predicted change of every loss by a step on one example; choose the example and the step.
+    """Draw the actual against the predicted change of every loss by a step on one example.
+
+    A menu chooses the example, a slider the step size.
 
     Args:
         changes: A table of `gendyn_lite.chapters.stiffness.demo.step_changes`.
@@ -63,7 +65,7 @@ def step_changes(changes: pd.DataFrame) -> Chart:
 
 
 def class_matrix(runs: pd.DataFrame) -> alt.Chart:
-    """Mean stiffness of each two classes, before and after training, with true and with random labels; mean over seeds.
+    """Draw the mean stiffness of each pair of classes, before and after training, with true and random labels.
 
     Args:
         runs: A tidy table of experiment ``"stiffness_training"``.
@@ -102,7 +104,9 @@ def class_matrix(runs: pd.DataFrame) -> alt.Chart:
 
 
 def one_factor(runs: pd.DataFrame) -> alt.HConcatChart:
-    """Stiffness within a class by one setting, the others as in the centre: against epoch, and against training loss.
+    """Draw stiffness within a class while one setting varies, at equal epochs and at equal training loss.
+
+    The other settings are those of the central run: see `_by_factor`.
 
     Args:
         runs: A tidy table of experiment ``"stiffness_training"``.
@@ -136,9 +140,9 @@ def one_factor(runs: pd.DataFrame) -> alt.HConcatChart:
 
 
 def _by_factor(runs: pd.DataFrame) -> pd.DataFrame:
-    """The runs that differ from the centre (true labels, the middle rate, fewest images) in one setting, by which.
+    """Return the runs that differ from the central run in one setting, with that setting as the column ``factor``.
 
-    The centre stands in every factor.
+    The central run has true labels, the middle learning rate and the fewest images; it is part of every factor.
     """
     rows = runs.assign(data=runs["data"] + with_sizes(runs)["rest"])
     found = []
@@ -157,14 +161,14 @@ def _by_factor(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def time_axis(rows: pd.DataFrame) -> alt.X:
-    """Epochs from 0 on, dense at the start: what happens within the first one is seen beside the last ones."""
+    """Return an axis of epochs that is stretched near 0, to show the first epoch beside the last ones."""
     marks = [0, 0.1, 0.5, *(2**k for k in range(12))]
     axis = alt.Axis(values=[mark for mark in marks if mark <= rows["epoch"].max()], format="~g")
     return alt.X("epoch:Q", title="epoch", scale=alt.Scale(type="symlog", constant=0.1), axis=axis)
 
 
 def over_training(runs: pd.DataFrame) -> alt.HConcatChart:
-    """Train-train and train-test stiffness against epoch on true and, beside them, on random labels; choose the runs.
+    """Draw train-train and train-test stiffness against epoch, on true labels and beside it on random ones.
 
     Args:
         runs: A tidy table of experiment ``"stiffness_training"``.
@@ -208,7 +212,7 @@ def over_training(runs: pd.DataFrame) -> alt.HConcatChart:
 
 
 def critical_lengths(runs: pd.DataFrame) -> Chart:
-    """The critical length against epoch, a line per learning rate; choose the network and data.
+    """Draw the critical length against epoch, a line per learning rate; a menu chooses network and data.
 
     Args:
         runs: A tidy table of experiment ``"stiffness_training"``.
@@ -219,7 +223,7 @@ def critical_lengths(runs: pd.DataFrame) -> Chart:
     table = mean_intervals(true, ["subject", "rate", "epoch"]).round(4)
     ends = parts.latest(table, ["subject", "rate"])
     options = list(table["subject"].unique())
-    bind = alt.binding_select(options=options, name="data ")  # even for one, whose name stands there
+    bind = alt.binding_select(options=options, name="data ")  # a menu even for one option, which names the data
     shown = chosen(table, {"subject": alt.param(name="length_subject", value=options[0], bind=bind)})
     y = alt.Y("mean:Q", title="critical length ξ (1 − cos of inputs)", scale=parts.AROUND)
     named = looks("rate", sorted(table["rate"].unique(), key=float), title="learning rate")
@@ -234,7 +238,7 @@ def critical_lengths(runs: pd.DataFrame) -> Chart:
 
 
 def against_distance(runs: pd.DataFrame) -> Chart:
-    """Stiffness of pairs within a class against the distance of their inputs, before and after training.
+    """Draw stiffness of pairs within a class against the distance of their inputs, before and after training.
 
     Args:
         runs: A tidy table of experiment ``"stiffness_training"``.
@@ -264,7 +268,7 @@ def against_distance(runs: pd.DataFrame) -> Chart:
 
 
 def _judged(runs: pd.DataFrame) -> Any:
-    """A row of the runs that claims are judged by, of the last data set: true labels, the middle learning rate."""
+    """Return the index of a row that claims are judged by: last data set, true labels, middle learning rate."""
     true = runs[runs["label_corruption"] == 0]
     true = true[true["data"] == true["data"].iloc[-1]]
     rates = sorted(true["learning_rate"].unique())
@@ -274,7 +278,7 @@ def _judged(runs: pd.DataFrame) -> Any:
 def _curves(
     shown: alt.Chart, x: alt.X, y: alt.Y, named: parts.Looks, *, size: int = 22, **more: Any
 ) -> list[alt.Chart]:
-    """The intervals over seeds, and a line over means, for each name; `more` is encoded of both."""
+    """Draw intervals over seeds and a line of means for each name; `more` are further encodings of both."""
     color, dash, _ = named
     base = shown.encode(x=x, color=color, **more)
     tip = [str(color.shorthand), str(x.shorthand), *tooltips(".3f")]
