@@ -1,4 +1,4 @@
-"""A report as one HTML file that asks no other host: words, charts, tables and pictures. No torch."""
+"""A report as one HTML file that loads nothing from other hosts: text, charts, tables and pictures. No torch."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ h1{line-height:1.2;overflow-wrap:anywhere}h2{margin-top:2.5rem;border-bottom:1px
 .pictures{display:flex;flex-wrap:wrap;gap:1rem;padding:0;list-style:none}.pictures li{max-width:13rem;font-size:.85rem}
 .pictures img{width:84px;height:84px;object-fit:contain;image-rendering:pixelated;margin-right:4px;background:#8882}
 """
-# No request leaves the page; Vega makes functions of its own expressions.
+# The page makes no request. Vega needs 'unsafe-eval', because it compiles expressions to functions.
 POLICY = "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data:"
 ROW = 22  # pixels of a layer or a line
-MOST_LAYERS = 60  # layers that a chart has room for: the first ones
+MOST_LAYERS = 60  # most layers in a chart; the first ones are drawn
 
 CHART_WORDS = {
     "fit": ("Accuracy on training and test images", "The bar is the interval of 95 %."),
@@ -67,16 +67,16 @@ def page(
     pictures: Mapping[int, tuple[str, str]],
     among: Among | None = None,
 ) -> str:
-    """The report.
+    """Write the report as HTML.
 
     Args:
-        about: model, data, warning (empty for none), facts by name.
-        lenses: As `gendyn_lite.reports.lenses.Lens.as_dict` gives them.
+        about: ``model``, ``data``, ``warning`` (empty for none), and ``facts`` by name.
+        lenses: The lenses, as `gendyn_lite.reports.lenses.Lens.as_dict` gives them.
         pictures: Number of an image → its picture as a data URI, and its label.
-        among: Where the network stands among others, if that is known.
+        among: The comparison with the published networks, if there is one.
 
     Returns:
-        HTML.
+        The page.
     """
     title = html.escape(f"{about['model']} on {about['data']}")
     warning = f'<p class="warn">{html.escape(about["warning"])}</p>' if about["warning"] else ""
@@ -97,7 +97,7 @@ def page(
 
 
 def _inline(script: str) -> str:
-    """A script that ends where it is meant to end, whatever its strings say."""
+    """Escape a script, so that no string in it can end the script element."""
     return script.replace("</script", "<\\/script")
 
 
@@ -106,7 +106,7 @@ def _table(heads: Sequence[str], rows: Iterable[Iterable[object]], caption: str)
 
 
 def _lens(lens: Mapping[str, Any], pictures: Mapping[int, tuple[str, str]]) -> str:
-    """The section of a lens: its finding, what it means, numbers, chart, layers, pictures."""
+    """Write the section of a lens: its finding, what it means, numbers, chart, layers, pictures."""
     name, numbers = lens["name"], lens["numbers"]
     rows = [(of, one["mean"], one["low"], one["high"]) for of, one in numbers.items()]
     table = _table(("Number", "Mean", "From", "To"), rows, f"{HEADINGS[name]}: means with intervals of 95 %")
@@ -123,7 +123,7 @@ def _lens(lens: Mapping[str, Any], pictures: Mapping[int, tuple[str, str]]) -> s
 
 
 def _among(among: Among) -> str:
-    """The section that places the network among others."""
+    """Write the section that compares the network with others."""
     warning = f'<p class="warn">{html.escape(among.warning)}</p>' if among.warning else ""
     heads = ("Measure", "Yours", "First quartile", "Median", "Third quartile", "Share below yours")
     table = _table(heads, (row.values() for row in among.rows), "Your network and those of the book")
@@ -132,7 +132,7 @@ def _among(among: Among) -> str:
 
 
 def _gallery(examples: Sequence[Mapping[str, Any]], pictures: Mapping[int, tuple[str, str]]) -> str:
-    """Examples by kind, with their pictures where there are any."""
+    """Write the examples by kind, with their pictures if there are any."""
     parts = []
     for kind in dict.fromkeys(row["kind"] for row in examples):
         items = "".join(_item(row, pictures) for row in examples if row["kind"] == kind)
@@ -141,7 +141,7 @@ def _gallery(examples: Sequence[Mapping[str, Any]], pictures: Mapping[int, tuple
 
 
 def _item(row: Mapping[str, Any], pictures: Mapping[int, tuple[str, str]]) -> str:
-    """One example or pair."""
+    """Write one example or pair."""
     which = [row[key] for key in ("i", "j") if key in row]
     shown = "".join(
         f'<img src="{pictures[i][0]}" alt="image {i}, {html.escape(pictures[i][1])}">' for i in which if i in pictures
@@ -151,7 +151,7 @@ def _item(row: Mapping[str, Any], pictures: Mapping[int, tuple[str, str]]) -> st
 
 
 def _chart(lens: Mapping[str, Any]) -> alt.Chart | Chart:
-    """Return the chart of a lens, given as `gendyn_lite.reports.lenses.Lens.as_dict` gives it."""
+    """Draw the chart of a lens."""
     name, numbers, layers = lens["name"], lens["numbers"], lens["layers"]
     title, subtitle = CHART_WORDS[name]
     if name == "fit":
@@ -162,7 +162,7 @@ def _chart(lens: Mapping[str, Any]) -> alt.Chart | Chart:
 
 
 def _numbers(numbers: Mapping[str, Mapping[str, float]], title: str, subtitle: str) -> Chart:
-    """Means with their intervals."""
+    """Draw means with their intervals."""
     rows = pd.DataFrame([{"of": name, **number} for name, number in numbers.items()])
     y = alt.Y("of:N", title=None, sort=None)
     base = alt.Chart(rows).encode(y=y, x=alt.X("mean:Q", title="share", scale=alt.Scale(domain=[0, 1])))
@@ -173,7 +173,7 @@ def _numbers(numbers: Mapping[str, Mapping[str, float]], title: str, subtitle: s
 
 
 def _by_layer(rows: pd.DataFrame, title: str, subtitle: str) -> alt.Chart:
-    """One or two values of each layer, from the input to the output."""
+    """Draw one or two values of each layer, from the input to the output."""
     names = [name for name in rows.columns if name != "layer"]
     long = rows.melt("layer", names, var_name="which", value_name="value")
     colour, _, shape = looks("which", names, title=None)
@@ -188,7 +188,7 @@ def _by_layer(rows: pd.DataFrame, title: str, subtitle: str) -> alt.Chart:
 
 
 def _spans(rows: pd.DataFrame, title: str, subtitle: str) -> Chart:
-    """A rule for each line, from the lower to the upper end."""
+    """Draw a rule for each line, from the lower to the upper end of its interval."""
     y = alt.Y("layer:N", sort=None, title=None)
     x = alt.X("lower:Q", title="α", scale=alt.Scale(domain=[-1, 2]))
     tip = ["layer:N", *tooltips(".2f", "lower", "upper")]
