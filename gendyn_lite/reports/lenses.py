@@ -21,6 +21,7 @@ from gendyn_lite.measures import intervals as interval
 from gendyn_lite.measures import relu_paths
 from gendyn_lite.measures import stiffness as stiff
 from gendyn_lite.measures.per_example.layers import layer_name
+from gendyn_lite.measures.stiffness import Estimate
 
 SHOWN = 6  # examples shown with the largest, and with the smallest, values
 
@@ -47,14 +48,6 @@ class Sample(NamedTuple):
     seconds: float = 15.0
 
 
-class Number(NamedTuple):
-    """A mean over examples or pairs, with the ends of its 95 % interval."""
-
-    mean: float
-    low: float
-    high: float
-
-
 @dataclass(frozen=True)
 class Lens:
     """The results of one lens.
@@ -71,7 +64,7 @@ class Lens:
     """
 
     name: str
-    numbers: dict[str, Number] = field(default_factory=dict)
+    numbers: dict[str, Estimate] = field(default_factory=dict)
     layers: list[dict[str, Any]] = field(default_factory=list)
     examples: list[dict[str, Any]] = field(default_factory=list)
     told: str = ""
@@ -89,7 +82,7 @@ class Lens:
         return asdict(self) | {"numbers": {name: number._asdict() for name, number in self.numbers.items()}}
 
 
-def share(hits: Tensor) -> Number:
+def share(hits: Tensor) -> Estimate:
     """Return the share of true entries, bool [n], with its exact binomial interval.
 
     >>> share(torch.tensor([True] * 10)).high, share(torch.tensor([True] * 10)).low > 0.6
@@ -97,15 +90,15 @@ def share(hits: Tensor) -> Number:
     """
     found = binomtest(int(hits.sum()), len(hits))
     ends = found.proportion_ci()
-    return Number(float(found.statistic), float(ends.low), float(ends.high))
+    return Estimate(float(found.statistic), float(ends.low), float(ends.high))
 
 
-def mean(values: Tensor) -> Number:
+def mean(values: Tensor) -> Estimate:
     """Return the mean over examples [n], with an interval by bootstrap over them."""
-    return Number(*stiff.average(values.double().cpu()[:, None], two_sets=True))
+    return stiff.average(values.double().cpu()[:, None], two_sets=True)
 
 
-def _words(number: Number, form: str = ".2f") -> str:
+def _words(number: Estimate, form: str = ".2f") -> str:
     if math.isnan(number.mean):
         return "not defined (there is no such pair)"
     return f"{number.mean:{form}} ({number.low:{form}} to {number.high:{form}})".replace("-", "−")
@@ -208,7 +201,7 @@ def stiffness(model: nn.Module, sample: Sample) -> Lens:
     assert isinstance(grams, dict)
     cosine = stiff.cosine(torch.stack(list(grams.values())).sum(0)).cpu()
     y = y.cpu()
-    found = {kind: Number(*one) for kind, one in stiff.by_pair(cosine, y).items() if kind != "all"}
+    found = stiff.by_pair(cosine, y)
     layers = []
     for name, gram in grams.items():
         each = stiff.by_pair(stiff.cosine(gram).cpu(), y, resamples=0)
