@@ -112,7 +112,7 @@ def layer_probe(x: Tensor, y: Tensor, *, float64: bool = False) -> Probe:
 
 
 class LossChange(NamedTuple):
-    """Changes of every example's loss by steps on single examples, float64 [steps, n]: predicted, −ε g_i·g_j; actual."""
+    """Changes of every example's loss by steps on one example each, float64 [steps, n]; `predicted` is −ε g_i·g_j."""
 
     predicted: Tensor
     actual: Tensor
