@@ -267,7 +267,7 @@ def style() -> str:
 
 def asset(name: str) -> str:
     """Read a file beside this module."""
-    return files("gendyn_lite.charts").joinpath(name).readasset(encoding="utf-8")
+    return files("gendyn_lite.charts").joinpath(name).read_text(encoding="utf-8")
 
 
 def _live() -> str:

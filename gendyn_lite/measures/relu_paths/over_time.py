@@ -176,7 +176,7 @@ class PathRecorder:
 
     Source: Image functions (n.d.), Fig. 1-3 and 5.
 
-    >>> model = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 2))
+    >>> model = nn.Sequential(nn.Linear(2, 64), nn.ReLU(), nn.Linear(64, 2))
     >>> recorder = PathRecorder(torch.randn(5, 2))
     >>> sorted(recorder(model, 0)), recorder(model, 1)["1:self:mean"]
     (['1:on'], 1.0)
