@@ -1,1 +1,1 @@
-"""The chapters of the book, one folder each, and what they share. Nothing outside this folder knows one by name."""
+"""The chapters of the book, one folder each, and the code they share. No code outside this folder names a chapter."""

@@ -1,4 +1,4 @@
-"""Bounds of time and of printing for the code of a learner."""
+"""Limits on the time and the printed output of a learner's code."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EDGES = {_GeneratorContextManager.__enter__.__code__, _GeneratorContextManager._
 
 
 class _Bounded(io.TextIOBase):
-    """Passes on what is printed until it is too much."""
+    """A stream that passes text on until too much has been printed."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream, self.left = stream, MOST_PRINTED
@@ -30,12 +30,12 @@ class _Bounded(io.TextIOBase):
         return self.stream.write(text)
 
     def flush(self) -> None:
-        """Pass on what waits."""
+        """Flush the stream behind it."""
         self.stream.flush()
 
 
 def _interrupt() -> None:
-    """Interrupt the main thread, also where it sleeps or waits; nothing where interrupts are ignored."""
+    """Interrupt the main thread even while it sleeps or waits; do nothing if interrupts are ignored."""
     if hasattr(signal, "pthread_kill") and callable(signal.getsignal(signal.SIGINT)):
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
     else:
@@ -43,7 +43,7 @@ def _interrupt() -> None:
 
 
 def _at_the_edge(frame: FrameType | None) -> bool:
-    """Whether a frame is on its way into a block of `limited` or out of it, where nothing would take an interrupt."""
+    """Whether a frame is entering or leaving a `limited` block, where nobody would catch an interrupt."""
     own = limited.__wrapped__.__code__  # type: ignore[attr-defined]
     while frame is not None:
         manager = frame.f_locals.get("self") if frame.f_code in EDGES else None
@@ -55,16 +55,16 @@ def _at_the_edge(frame: FrameType | None) -> bool:
 
 @contextmanager
 def limited(seconds: float | None = None) -> Iterator[None]:
-    """Stop code that runs too long or prints too much. Only the main thread can be stopped.
+    """Stop code that runs too long or prints too much. Only code in the main thread can be stopped.
 
-    It is interrupted again and again, for code that catches every exception; never before the block or after it.
+    The interrupt is repeated in case the code catches every exception. It never hits code before or after the block.
 
     Args:
-        seconds: How long it may run (default: 30).
+        seconds: How long the code may run (default: 30).
 
     Raises:
-        TimeoutError: It ran longer.
-        RuntimeError: It printed more than 10,000 characters.
+        TimeoutError: The code ran longer.
+        RuntimeError: The code printed more than 10,000 characters.
 
     >>> with limited(0.01):
     ...     while True:
@@ -104,6 +104,6 @@ def limited(seconds: float | None = None) -> Iterator[None]:
         ended.set()
         if watched:
             watcher.join()
-            signal.signal(signal.SIGINT, before)  # what was on its way has arrived by now
+            signal.signal(signal.SIGINT, before)  # every interrupt that was sent has arrived by now
     if over.is_set():
         raise TimeoutError(f"it ran longer than {seconds:g} seconds: does a loop never end?")

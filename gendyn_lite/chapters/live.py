@@ -1,4 +1,4 @@
-"""What a page asks of a live kernel: a small network, explorers, drawn anew on change, and checkers of exercises."""
+"""Code that pages run in a live kernel: training a small network, explorer panels, and checkers of exercises."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import Failed, UserError
 
 P = ParamSpec("P")
-MOST_SAID = 500  # characters of what is wrong with an answer
-Shown = tuple[str, Any, str]  # of an explorer: what its line of status says, a chart, and what stands below that
+MOST_SAID = 500  # most characters of a message about an answer
+Shown = tuple[str, Any, str]  # what an explorer shows: its status line, a chart, and the caption below the chart
 
 
 def panel(
     controls: Sequence[widgets.Widget], show: Callable[[], Shown], button: widgets.Button | None = None
 ) -> tuple[widgets.VBox, widgets.HTML]:
-    """Controls above a line of status and a chart; a mistake is told in that line.
+    """Put controls above a status line and a chart; errors are shown in the status line.
 
     Args:
-        controls: Each with a value; without a button the chart is drawn at once, and anew when one of them changes.
-        show: What the controls choose. It may take a while where there is a button.
-        button: Draws the chart; it is dead until that is done.
+        controls: Widgets with a value. Without a button the chart is drawn at once and whenever a value changes.
+        show: Computes what the controls ask for. With a button it may take a while.
+        button: Draws the chart when pressed, and is disabled until the chart is there.
 
     Returns:
-        What to display, and its line of status.
+        The widget to display, and its status line.
     """
     status, output = widgets.HTML(), widgets.Output()
 
     def say(text: str) -> None:
-        status.value = html.escape(text)  # names of data and files may hold what HTML would read as its own
+        status.value = html.escape(text)  # names of data sets and files may contain HTML
 
     def update() -> None:
         try:
@@ -77,8 +77,8 @@ class Trained(NamedTuple):
 
     Attributes:
         model: The network.
-        x: Its training inputs, as it takes them.
-        y: The labels it was trained with.
+        x: Its training inputs, preprocessed [n, *in_shape].
+        y: The labels it was trained with [n].
     """
 
     model: nn.Module
@@ -87,10 +87,10 @@ class Trained(NamedTuple):
 
 
 def trained(config: RunConfig) -> Trained:
-    """Train a small network while a page is made.
+    """Train a small network while a page is being executed.
 
     Args:
-        config: Its run, which is not recorded.
+        config: The settings; the run is not recorded.
 
     Returns:
         The network in eval mode, its inputs [n, *in_shape] and labels [n].
@@ -106,21 +106,21 @@ def trained(config: RunConfig) -> Trained:
     return Trained(runner.trained(config, loaded), *runner.inputs(config, loaded))
 
 
-# Where code is that no learner wrote: this package, and installed ones.
+# Folders of code that no learner wrote: this package and the installed ones.
 NOT_LEARNERS = (str(Path(__file__).parents[1]), str(Path(torch.__file__).parents[1]))
-_right: dict[str, bool] = {}  # of the exercises that were tried in this kernel, by name
+_right: dict[str, bool] = {}  # exercises tried in this kernel: name → whether the last answer was right
 
 
 class NotYetError(Exception):
-    """The first thing that is wrong with an answer, in words for the learner."""
+    """An answer is wrong; the message tells the learner the first thing that is wrong with it."""
 
 
 def exercise(name: str) -> Callable[[Callable[P, None]], Callable[P, bool]]:
-    """Make a checker of a function that raises `NotYetError` at the first thing that is wrong with an answer.
+    """Turn a function that raises `NotYetError` for a wrong answer into a checker of an exercise.
 
-    The checker prints one line, what is right or what is wrong, and returns whether the answer is right. Any other
-    exception from the learner's code is that code failing, as is one that runs or prints without end; one from nowhere
-    else than the checker is an answer that it cannot use.
+    The checker prints one line and returns whether the answer is right. Any other exception from the learner's code,
+    and code that runs or prints without end, is reported as that code failing. An exception from the checker itself is
+    reported as an answer that it cannot use.
 
     Args:
         name: Name of the exercise.
@@ -146,7 +146,7 @@ def exercise(name: str) -> Callable[[Callable[P, None]], Callable[P, bool]]:
                     check(_on_copies(answer), *others, **options)  # type: ignore[arg-type]  # as check takes them
             except NotYetError as error:
                 problem = _in_a_line(error)
-            except NotImplementedError as error:  # torch raises it too, and says of what
+            except NotImplementedError as error:  # torch raises it too, with a message
                 problem = f"your code stopped with {_in_a_line(error)}" if str(error) else "your turn"
             except (Exception, SystemExit) as error:
                 frames = traceback.extract_tb(error.__traceback__)
@@ -163,7 +163,7 @@ def exercise(name: str) -> Callable[[Callable[P, None]], Callable[P, bool]]:
 
 
 def _on_copies(answer: Any) -> Callable[..., Any]:
-    """A learner's function that is given copies: what it does to them changes nothing that it is compared with."""
+    """Wrap a learner's function so that it gets copies of its arguments, and complain if it changes them."""
 
     def called(*given: Any) -> Any:
         copies = [each.clone() if isinstance(each, Tensor) else copy.deepcopy(each) for each in given]
@@ -182,7 +182,7 @@ def _equal(before: Tensor, now: Tensor) -> bool:
 
 
 def _in_a_line(error: BaseException) -> str:
-    """What an exception says, in one line of at most 500 characters that can be printed.
+    """Return an exception's message as one printable line of at most 500 characters.
 
     >>> _in_a_line(ValueError("one\\ntwo\\x07"))
     'one two'
@@ -196,10 +196,10 @@ def _in_a_line(error: BaseException) -> str:
 
 
 def summary(count: int) -> None:
-    """Print how many exercises of a page are solved, and which of those that were tried are not.
+    """Print how many exercises of a page are solved, and which of the tried ones are not.
 
     Args:
-        count: How many the page has.
+        count: Number of exercises on the page.
     """
     missing = [name for name, right in _right.items() if not right]
     told = f" Not yet: {', '.join(missing)}." if missing else ""
@@ -207,30 +207,30 @@ def summary(count: int) -> None:
 
 
 def expect(condition: bool, problem: str) -> None:
-    """Expect a condition.
+    """Check a condition.
 
     Args:
         condition: What should hold.
-        problem: What is told where it does not.
+        problem: The message if it does not.
 
     Raises:
-        NotYetError: It does not hold.
+        NotYetError: The condition does not hold.
     """
     if not condition:
         raise NotYetError(problem)
 
 
 def expect_shape(found: object, shape: tuple[int, ...], words: str = "", *, what: str = "the result") -> None:
-    """Expect a tensor (or number) of a shape.
+    """Check the shape of a tensor (or number).
 
     Args:
         found: What the learner's code returned.
-        shape: As it should be.
-        words: The shape in words, where these say more.
-        what: Whose shape it is.
+        shape: The expected shape.
+        words: The expected shape in words, for the message.
+        what: What has this shape, for the message.
 
     Raises:
-        NotYetError: It has another shape.
+        NotYetError: The shape is another.
     """
     given = tuple(torch.as_tensor(found).shape)
     expect(given == shape, f"{what} has shape {given}, expected {words or shape}")
@@ -239,28 +239,28 @@ def expect_shape(found: object, shape: tuple[int, ...], words: str = "", *, what
 def expect_close(
     found: object, expected: object, problem: str, slips: Mapping[str, Any] | None = None, *, tolerance: float = 1e-8
 ) -> None:
-    """Expect a value.
+    """Check a value.
 
     Args:
         found: What the learner's code returned.
-        expected: What it should have.
-        problem: What is told of another value, before the slip that gives it.
-        slips: As for `slip`.
+        expected: What it should have returned.
+        problem: The message for any other value; a known mistake that explains the value is added to it.
+        slips: Known mistakes, as for `slip`.
         tolerance: As for `close`.
 
     Raises:
-        NotYetError: It is another value.
+        NotYetError: The value is another.
     """
     expect(close(found, expected, tolerance=tolerance), problem + slip(found, slips or {}, tolerance=tolerance))
 
 
 def close(found: object, expected: object, *, tolerance: float = 1e-8) -> bool:
-    """Whether two tensors (or numbers) are equal but for rounding; other shapes are not.
+    """Whether two tensors (or numbers) have the same shape and are equal up to rounding.
 
     Args:
         found: What the learner's code returned.
-        expected: What it should have.
-        tolerance: Relative and absolute.
+        expected: What it should have returned.
+        tolerance: Relative and absolute tolerance.
 
     >>> close(1.0, 1 + 1e-12), close([1.0], 1.0)
     (True, False)
@@ -270,12 +270,15 @@ def close(found: object, expected: object, *, tolerance: float = 1e-8) -> bool:
 
 
 def slip(found: object, slips: Mapping[str, Any], *, tolerance: float = 1e-8) -> str:
-    """What is said of the slip that gives this value, to be added to a problem; empty where none does.
+    """Recognize a known mistake (a slip) by the value it gives.
 
     Args:
         found: What the learner's code returned.
-        slips: What each slip gives, by the words that explain it.
+        slips: Explanation of each mistake → the value that it gives.
         tolerance: As for `close`.
+
+    Returns:
+        ``"; "`` and the explanation of the first mistake that gives this value, to be appended to a message; else "".
 
     >>> slip(-2.0, {"its sign is wrong": -2.0})
     '; its sign is wrong'
@@ -284,11 +287,11 @@ def slip(found: object, slips: Mapping[str, Any], *, tolerance: float = 1e-8) ->
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
-    """Normal numbers in float64, the same for one seed.
+    """Draw standard normal numbers in float64 from a seed.
 
     Args:
-        *shape: Of the result.
-        seed: Of the draws.
+        *shape: Shape of the result.
+        seed: Seed of the draws.
 
     >>> random(2, 3).shape
     torch.Size([2, 3])

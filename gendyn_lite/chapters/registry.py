@@ -1,7 +1,7 @@
-"""The chapters of the book, and what a chapter plans to train. No torch.
+"""The list of chapters, and the building blocks of their training plans. No torch.
 
-`CHAPTERS` is the one list that plans, sweeps, estimates and the page 'What holds' read. A plan is made of parts, runs
-with common settings, which are expanded to configurations.
+`CHAPTERS` is the single list from which plans, sweeps, estimates and the page 'What holds' are made. A plan consists of
+parts, groups of runs with common settings, which are expanded to configurations.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ class Part:
     """Runs that share their settings: every variant with every seed.
 
     Attributes:
-        settings: Fields of `RunConfig` that all of its runs share.
-        variants: Fields that change from run to run.
+        settings: Fields of `RunConfig` that all runs share.
+        variants: Fields that differ from run to run.
         seeds: Number of seeds.
-        first_seed: The first of them: above the seeds of earlier runs, where a criterion is to come before its runs.
+        first_seed: The first seed. It is above the seeds of earlier runs where a claim's criterion must be on record
+            before the runs that it is judged by.
     """
 
     settings: Mapping[str, Any]
@@ -41,11 +42,11 @@ class Part:
     first_seed: int = 0
 
     def configs(self, *, seeds: int = 0, **changes: Any) -> list[RunConfig]:
-        """The configurations, seeds innermost.
+        """Return the configurations, seeds innermost.
 
         Args:
-            seeds: This many seeds instead of the part's own; 0 keeps them.
-            **changes: Fields of `RunConfig` that replace its settings; a variant replaces both.
+            seeds: Number of seeds instead of the part's own; 0 keeps it.
+            **changes: Fields of `RunConfig` that override the settings; variants override both.
 
         >>> part = Part({"model": "mlp_1x512"}, variants=({}, {"label_corruption": 1.0}), seeds=2)
         >>> [(run.label_corruption, run.seed) for run in part.configs(experiment="demo")]
@@ -57,11 +58,11 @@ class Part:
 
 
 class Group(NamedTuple):
-    """Runs that a chapter plans together, in the order in which it asks for them.
+    """Runs that a chapter plans together.
 
     Attributes:
-        asked_by: What asks for them: `CELLS`, `TABLE` or `COMMAND`.
-        plan: The runs, given a profile and the chapter's parameters.
+        asked_by: What needs these runs: `CELLS`, `TABLE` or `COMMAND`.
+        plan: Gives the runs in order, for a profile and the chapter's parameters.
     """
 
     asked_by: str
@@ -69,10 +70,10 @@ class Group(NamedTuple):
 
 
 def seeds_of(given: int, planned: int) -> range:
-    """The seeds of a plan: as many as were asked for, 0 for the plan's own number.
+    """Return the seeds of a plan: the first `given` ones, or the first `planned` ones if `given` is 0.
 
     Raises:
-        UserError: Fewer than 0, or more than 200.
+        UserError: `given` is below 0 or above 200.
 
     >>> list(seeds_of(2, 5)), len(seeds_of(0, 5))
     ([0, 1], 5)
@@ -82,7 +83,7 @@ def seeds_of(given: int, planned: int) -> range:
 
 
 def without(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    """The parameters of a chapter, less some that are not meant for these runs.
+    """Return the parameters of a chapter without those that do not apply to some of its runs.
 
     >>> without({"seeds": 2, "dataset": "mnist"}, "dataset")
     {'seeds': 2}
@@ -93,13 +94,16 @@ def without(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
 def parts_for(
     plans: Mapping[tuple[str, str], Sequence[Part]], size: str, dataset: str, own: str
 ) -> tuple[Sequence[Part], str]:
-    """The parts that a chapter plans for a data set, those for its own one where it has no plan, and the name.
+    """Choose the parts of a plan for a data set, falling back to those for the profile's default data set.
 
     Args:
         plans: Parts by profile and data set.
-        size: The profile whose plan it is.
-        dataset: A data set, or nothing for the profile's own.
-        own: The profile's own.
+        size: The profile.
+        dataset: The data set asked for; empty for the default.
+        own: The profile's default data set.
+
+    Returns:
+        The parts, and the name of the data set to train on.
 
     >>> parts_for({("smoke", "digits"): (Part({}),)}, "smoke", "mnist", "digits")[1]
     'mnist'
@@ -112,8 +116,8 @@ def parts_for(
 class Chapter:
     """A folder of `gendyn_lite.chapters`, and the page that shows it.
 
-    Its ``runs.py`` has ``GROUPS``, what it plans to train, and ``run``, which loads, resumes or trains one of them; its
-    ``claims.py`` has ``SECTIONS``. Both are imported only when asked for.
+    Its ``runs.py`` defines ``GROUPS``, the planned runs, and ``run``, which loads, resumes or trains one of them; its
+    ``claims.py`` defines ``SECTIONS``. Both are imported only when needed.
 
     Attributes:
         name: Name of the folder.
@@ -126,12 +130,12 @@ class Chapter:
     trains: bool = True
 
     def module(self, name: str) -> ModuleType:
-        """One of its modules."""
+        """Import one of the chapter's modules."""
         return import_module(f"gendyn_lite.chapters.{self.name}.{name}")
 
     @cached_property
     def record(self) -> Record:
-        """Its claims on record, none until it has some."""
+        """The claims in its ``claims.toml``; none if there is no such file."""
         path = Path(__file__).parent / self.name / "claims.toml"
         return read(path) if path.exists() else Record("", {})
 
@@ -145,24 +149,24 @@ CHAPTERS = (
     Chapter("capacity", "06_capacity", trains=False),
     Chapter("which_lens", "08_which_lens"),
 )
-NOTEBOOKS = tuple(chapter.notebook for chapter in CHAPTERS if chapter.trains)  # those that train something
+NOTEBOOKS = tuple(chapter.notebook for chapter in CHAPTERS if chapter.trains)
 
 
 def groups(notebook: str) -> tuple[Group, ...]:
-    """What a notebook plans to train, in order; nothing for one that trains nothing."""
+    """Return the groups of runs that a notebook plans, in order; none for a notebook that trains nothing."""
     return tuple(group for chapter in _trained_by(notebook) for group in chapter.module("runs").GROUPS)
 
 
 def planned(
     notebook: str, profile: str, values: Mapping[str, Any], *, asked_by: Sequence[str] = (CELLS,)
 ) -> list[RunConfig]:
-    """The runs that a notebook plans, in order; some of them may be there twice.
+    """Return the runs that a notebook plans, in order; a run may occur twice.
 
     Args:
-        notebook: Its name.
+        notebook: Name of the notebook.
         profile: ``"smoke"``, ``"colab"`` or ``"full"``.
         values: Parameters of the notebook.
-        asked_by: Which of them: `CELLS`, `TABLE`, `COMMAND`.
+        asked_by: Which groups of runs to include: `CELLS`, `TABLE`, `COMMAND`.
 
     >>> sorted({run.experiment for run in planned("02_path_functions", "smoke", {})})
     ['path_networks', 'path_ratio', 'path_unseen']
@@ -173,22 +177,22 @@ def planned(
 
 
 def run_of(notebook: str) -> Callable[..., Run]:
-    """How one run of a notebook is done, with its probes: ``run(config, *, profile, root, data_root)``."""
+    """Return the function that does one run of a notebook: ``run(config, *, profile, root, data_root)``."""
     return _trained_by(notebook)[0].module("runs").run
 
 
 def _trained_by(notebook: str) -> list[Chapter]:
-    """The chapters whose runs a notebook, given by its name or path, asks for."""
+    """Return the chapters that train for a notebook, given by its name or path."""
     return [chapter for chapter in CHAPTERS if chapter.trains and chapter.notebook == Path(notebook).stem]
 
 
 def sections() -> list[tuple[str, Section]]:
-    """The notebook and the section of every group of claims, in the order of the book."""
+    """Return every section with claims, as pairs of notebook and section in the order of the book."""
     return [(chapter.notebook, section) for chapter in CHAPTERS for section in chapter.module("claims").SECTIONS]
 
 
 def unique(configs: Iterable[RunConfig]) -> list[RunConfig]:
-    """Each configuration once, in order: chapters share some of their runs.
+    """Drop repeated configurations, keeping the order; chapters share some runs.
 
     >>> len(unique([RunConfig(experiment="a"), RunConfig(experiment="a"), RunConfig(experiment="b")]))
     2
@@ -197,7 +201,7 @@ def unique(configs: Iterable[RunConfig]) -> list[RunConfig]:
 
 
 def criteria(experiment: str) -> str:
-    """The fingerprints of the claims that are judged by an experiment's runs, for a run to bear: "id:hash id:hash".
+    """Return the fingerprints of all claims judged by an experiment's runs, as "id:hash id:hash". Each run records it.
 
     >>> [mark.split(":")[0] for mark in criteria("stiffness_maps").split()][:2]
     ['boundary_seen', 'boundary_learnt']

@@ -1,4 +1,4 @@
-"""Load or run: a complete run is loaded, an interrupted one resumed, an absent one trained, by one process or many."""
+"""Load or run: load a complete run, resume an interrupted one, or train a missing one, in one or several processes."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from gendyn_lite.train.history import History, Progress
 
 QUICK_RUN = 10**11  # parameters × examples × epochs of a run of a few seconds
 Root = str | Path | None
-Plan = Callable[..., list[RunConfig]]  # of a chapter, as is the function that does one of its runs
-RunOne = Callable[..., Run]
+Plan = Callable[..., list[RunConfig]]  # a chapter's `plan`
+RunOne = Callable[..., Run]  # a chapter's `run`
 
 
 def load_or_run(
@@ -38,25 +38,25 @@ def load_or_run(
     probe_version: int = 1,
     prepare: Callable[[ImageData], Mapping[str, Any]] | None = None,
 ) -> Run:
-    """The complete run of a configuration: loaded if it is there, else trained (or resumed) and recorded.
+    """Return the complete run of a configuration: loaded if it exists, else trained (or resumed) and recorded.
 
-    Under torchrun all processes train it together, and the first one records it.
+    Under torchrun all processes train together, and the first one records the run.
 
     Args:
-        config: What to train, on which data.
-        profile: ``"smoke"``, ``"colab"`` or ``"full"``; recorded with the run, no part of its key.
+        config: The network, the data and how to train.
+        profile: ``"smoke"``, ``"colab"`` or ``"full"``; recorded with the run but not part of its key.
         root: Folder of the runs.
         data_root: Folder of the prepared data.
-        probe_version: Version of what the probes measure; the configuration must name it.
-        prepare: Gives options of `gendyn_lite.train.fit` by name: ``probes`` (measurements at each evaluated epoch),
-            ``grad_hook`` (what changes gradients; the configuration must say so). Called with the run's data, and only
-            if it has to be trained.
+        probe_version: Version of what the probes measure; the configuration must have the same one.
+        prepare: Returns options for `gendyn_lite.train.fit`: ``probes`` (measurements at each evaluated epoch) and
+            ``grad_hook`` (changes gradients; only for configurations with a mask). It is called with the run's data,
+            and only if the run has to be trained.
 
     Returns:
-        The run, complete.
+        The complete run.
 
     Raises:
-        UserError: The data, the network or a setting does not exist, before anything is trained.
+        UserError: The data set, the network or a setting does not exist; raised before anything is trained.
     """
     device = choose_device(None)
     loaded, _ = data.load_for_run(config, root=data_root)
@@ -74,7 +74,7 @@ def load_or_run(
     options["channels_last"] = any(isinstance(module, nn.Conv2d) for module in network.modules())
     with threads(train.threads_for(network, config)), ExitStack() as stack:
         writer = stack.enter_context(writing(run, provenance(config, loaded, profile, device))) if ranks.first else None
-        if ranks.broadcast(writer is None):  # another process has completed it meanwhile
+        if ranks.broadcast(writer is None):  # another process has completed the run in the meantime
             return run
         started = time.perf_counter()
         options |= {"checkpoint_dir": run.checkpoints, "device": device, "on_epoch": writer.write if writer else None}
@@ -84,33 +84,30 @@ def load_or_run(
             seconds = round(time.perf_counter() - started, 2)
             writer.finish(wall_seconds=seconds, resumed_at=history.resumed_at, **several)
             checkpoint.discard(run.checkpoints)
-    ranks.broadcast(True)  # nobody leaves before the run is complete
+    ranks.broadcast(True)  # all processes wait until the run is complete
     return run
 
 
 def run_all(configs: Sequence[RunConfig], *, profile: str, root: Root = None) -> list[Run]:
-    """The complete runs of many configurations; those of a few seconds are trained together, which takes a fraction.
+    """Return the complete runs of many configurations; short runs are trained together, which is several times faster.
 
-    The data and the network of every kind of run are checked before the first run starts. Arguments as for
-    `load_or_run`.
+    All data sets and networks are checked before the first run starts. Arguments as for `load_or_run`.
     """
     kinds = checked(configs)
 
     def quick(config: RunConfig) -> bool:
         return config.mask_keep == 1 and kinds[kind_of(config)].size * config.epochs < QUICK_RUN
 
-    together = list(filter(quick, configs))
-    done = iter(_train_together(together, profile=profile, root=root))
-    runs = []
-    with Progress(len(configs), enabled=True, label=f"{profile} runs", unit="run") as bar:
-        for config in configs:
-            runs.append(next(done) if quick(config) else load_or_run(config, profile=profile, root=root))
-            bar.advance()
-    return runs
+    done = iter(_train_together(list(filter(quick, configs)), profile=profile, root=root))
+
+    def run(config: RunConfig, **options: Any) -> Run:
+        return next(done) if quick(config) else load_or_run(config, **options)
+
+    return one_by_one(run, configs, profile=profile, root=root)
 
 
 def kind_of(config: RunConfig) -> tuple[Any, ...]:
-    """What decides whether data and network of a run fit."""
+    """Return the settings that decide whether the data and the network of a run exist and fit each other."""
     return config.dataset, config.train_size, config.test_size, config.model, canonical(config.model_options)
 
 
@@ -118,8 +115,8 @@ class Kind(NamedTuple):
     """Runs of one network on one data set.
 
     Attributes:
-        fingerprint: Of the data.
-        size: Parameters times training examples.
+        fingerprint: Fingerprint of the data.
+        size: Number of parameters times number of training examples.
     """
 
     fingerprint: str
@@ -127,7 +124,7 @@ class Kind(NamedTuple):
 
 
 def checked(configs: Iterable[RunConfig], *, data_root: Root = None) -> dict[tuple[Any, ...], Kind]:
-    """Each kind of some runs, by `kind_of`, after its data have been loaded and its network built.
+    """Load the data and build the network of every kind of run, and return the kinds by `kind_of`.
 
     Raises:
         UserError: A data set is not prepared, or a network does not exist or does not fit.
@@ -142,7 +139,7 @@ def checked(configs: Iterable[RunConfig], *, data_root: Root = None) -> dict[tup
 
 
 def one_by_one(run: RunOne, configs: Iterable[RunConfig], **options: Any) -> list[Run]:
-    """The complete runs of some configurations in their order, each done by a chapter's `run` with these options."""
+    """Return the complete runs of configurations, in order; each is done by a chapter's `run` with these options."""
     configs, runs = list(configs), list[Run]()
     with Progress(len(configs), enabled=True, label=f"{options['profile']} runs", unit="run") as bar:
         for config in configs:
@@ -152,7 +149,7 @@ def one_by_one(run: RunOne, configs: Iterable[RunConfig], **options: Any) -> lis
 
 
 def check_version(config: RunConfig, probe_version: int) -> None:
-    """Refuse a run whose probes measure something else than its configuration says."""
+    """Refuse a configuration whose `probe_version` is not the version of the chapter's probes."""
     if config.probe_version != probe_version:
         told = f"probe_version is {config.probe_version}, but the probes of {config.experiment} are version"
         raise UserError(f"{told} {probe_version}: plan the run with probe_version={probe_version}")
@@ -161,14 +158,14 @@ def check_version(config: RunConfig, probe_version: int) -> None:
 def of_kind(
     plan: Plan, run: RunOne, kind: str, profile: str = "smoke", *, root: Root = None, **options: Any
 ) -> list[Run]:
-    """The complete runs of one kind that a chapter plans: its `plan` with the options, then its `run` for each."""
+    """Return the complete runs of one kind: a chapter's `plan` with these options, then its `run` for each."""
     return one_by_one(run, plan(kind, profile, **options), profile=profile, root=root)
 
 
 def _train_together(configs: Sequence[RunConfig], *, profile: str, root: Root) -> list[Run]:
-    """The complete runs of some configurations: those absent trained as batched networks, on one thread.
+    """Return the complete runs of configurations; missing ones are trained as one batch of networks, on one thread.
 
-    Each is complete as soon as it is trained, so that whoever is stopped meanwhile loses those alone that were not.
+    Each run is recorded as soon as it is trained, so that stopping early loses only the unfinished ones.
     """
     device = choose_device(None)
     loaded = [data.load_for_run(config)[0] for config in configs]
@@ -194,7 +191,7 @@ def _train_together(configs: Sequence[RunConfig], *, profile: str, root: Root) -
 
 
 def build(config: RunConfig, loaded: ImageData) -> nn.Module:
-    """The network of a configuration for some data, with weights seeded by the configuration.
+    """Build the network of a configuration for a data set, with weights seeded by the configuration.
 
     >>> build(RunConfig(experiment="demo", model="mlp_1x512"), data.load("digits"))(torch.zeros(2, 1, 8, 8)).shape
     torch.Size([2, 10])
@@ -206,13 +203,13 @@ def build(config: RunConfig, loaded: ImageData) -> nn.Module:
 
 
 def trained(config: RunConfig, loaded: ImageData, network: nn.Module | None = None, **options: Any) -> nn.Module:
-    """The trained network of a configuration, recorded nowhere: what a page looks at. On the CPU, with one thread.
+    """Train a network for a page, on the CPU with one thread; the run is not recorded.
 
     Args:
-        config: A training of seconds.
-        loaded: Its data, labels as trained with.
-        network: Its network, where something holds it before it is trained.
-        **options: Of `gendyn_lite.train.fit`: probes, a gradient hook.
+        config: The settings of a training that takes seconds.
+        loaded: Its data, with the labels to train with.
+        network: The untrained network, if the caller needs to hold it before training; else it is built.
+        **options: Options for `gendyn_lite.train.fit`: probes, a gradient hook.
 
     Returns:
         The network, in eval mode.
@@ -227,11 +224,11 @@ def trained(config: RunConfig, loaded: ImageData, network: nn.Module | None = No
 
 
 def inputs(config: RunConfig, loaded: ImageData, split: str = "train_eval") -> tuple[Tensor, Tensor]:
-    """All inputs of a split as the network takes them, without augmentation, and their labels.
+    """Return all inputs of a split, preprocessed for the network but not augmented, and their labels.
 
     Args:
-        config: Crop and standardization are those of its training.
-        loaded: Its data, labels as trained with.
+        config: The run, for its crop and standardization.
+        loaded: Its data, with the labels that it trains with.
         split: ``"train_eval"`` or ``"test"``.
 
     Returns:
@@ -245,21 +242,21 @@ def inputs(config: RunConfig, loaded: ImageData, split: str = "train_eval") -> t
 
 
 def provenance(config: RunConfig, loaded: ImageData, profile: str, device: torch.device) -> dict[str, Any]:
-    """What env.json records of a run before it starts."""
+    """Return what env.json records about a run before it starts."""
     sizes = {"n_train": len(loaded.train.y), "n_test": len(loaded.test.y), "num_classes": loaded.num_classes}
     marks = {"criteria": registry.criteria(config.experiment), "data": loaded.description}
     return environment(profile=profile, device=device_name(device), threads=torch.get_num_threads(), **marks, **sizes)
 
 
 def run_distributed(config: RunConfig, *, hook: Callable[..., Any] | None = None) -> Run:
-    """The complete run of a configuration on a whole ImageNet, by this process or by all that torchrun started.
+    """Return the complete run of a configuration on all of ImageNet, by this process or by all that torchrun started.
 
     Args:
         config: The run.
-        hook: Makes its gradient hook of configuration, data and device.
+        hook: ``hook(config, data, device)`` makes its gradient hook.
 
     Returns:
-        The run, with top-5 accuracies at its end.
+        The run, with top-5 accuracies at its last epoch.
     """
     device = choose_device(None)
 
@@ -271,7 +268,7 @@ def run_distributed(config: RunConfig, *, hook: Callable[..., Any] | None = None
 
 
 def top5(loaded: ImageData, config: RunConfig, device: torch.device) -> Callable[[nn.Module, int], dict[str, float]]:
-    """A probe: the share of training and of test images whose label is among the five largest outputs."""
+    """Make a probe of top-5 accuracy: the share of images whose label is among the five largest outputs."""
     most = min(5, loaded.num_classes)
 
     def probe(model: nn.Module, epoch: int) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The toy of the pages: data for a network that the reader trains, and what the library makes of the same settings."""
+"""The network that readers train in the page: its data and settings, and the library's results with the same ones."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ CONTROLS: dict[str, tuple[str, Sequence[tuple[str, str]]]] = {
     "width": ("hidden units", [(stop, stop) for stop in ("4", "16", "64", "256", "512")]),
     "seed": ("seed", [(stop, stop) for stop in "0123456789"]),
 }
-RECORDED = ("0", "0.5", "1")  # labels of the runs that stand there without JavaScript
+RECORDED = ("0", "0.5", "1")  # label corruptions of the recorded runs, which are shown if JavaScript is off
 HEADS = ("labels", "hidden units", "epochs to fit", "training accuracy", "accuracy on unseen")
 TOY = "A toy, with little data and one seed: the recorded charts are the evidence."
 
 
 def config(corruption: float, *, dataset: str = "digits", width: str = "") -> RunConfig:
-    """The settings of the page as those of a run.
+    """Return the settings of the page as a run configuration.
 
     Args:
-        corruption: Fraction of the labels that is drawn at random.
+        corruption: Fraction of the labels that are drawn at random.
         dataset: ``"digits"`` or ``"two_moons"``.
-        width: Hidden units, layer by layer, with commas; empty takes those with which the page opens.
+        width: Hidden units of each layer, separated by commas; empty for those with which the page opens.
 
     >>> config(1.0).batch_size, config(1.0, dataset="two_moons").model_options["widths"]
     (25, [12, 12])
@@ -64,13 +64,13 @@ def config(corruption: float, *, dataset: str = "digits", width: str = "") -> Ru
 
 
 def given(dataset: str = "digits") -> dict[str, Any]:
-    """What a page gets: data, labels for each fraction that is drawn at random, and the settings of training.
+    """Return what the page's script needs: the data, the labels for each corruption, and the training settings.
 
     Args:
         dataset: As for `config`.
 
     Returns:
-        Plain values, fit for JSON.
+        Values that can be written as JSON.
 
     >>> found = given()
     >>> len(found["train"]["pixels"]) // 64, len(found["labels"]["1"]), found["settings"]["width"]
@@ -101,18 +101,21 @@ def given(dataset: str = "digits") -> dict[str, Any]:
 
 
 def _inputs(x: np.ndarray) -> dict[str, Any]:
-    """Images as letters, points as their coordinates."""
+    """Encode images as letters, and points as their coordinates."""
     return {"pixels": toy.letters(x)} if x.ndim == 4 else {"points": x.astype(float).round(3).ravel().tolist()}
 
 
 @cache
 def recorded(corruption: float, dataset: str = "digits", width: str = "") -> tuple[str, str, str]:
-    """Epochs to fit, training accuracy and accuracy on unseen data of a run of the library with the page's settings.
+    """Train with the library and the page's settings.
 
     Args:
         corruption: As for `config`.
-        dataset: Likewise.
-        width: Likewise.
+        dataset: As for `config`.
+        width: As for `config`.
+
+    Returns:
+        As text: epochs to fit, training accuracy, accuracy on unseen data.
     """
     settings = config(corruption, dataset=dataset, width=width)
     loaded, _ = data.load_for_run(settings)
@@ -136,10 +139,10 @@ def show(
 
     Args:
         title: Title of the figure.
-        caption: What to do with it, in a sentence.
+        caption: A sentence on what to do with it.
         dataset: ``"digits"`` or ``"two_moons"``.
-        controls: What can be set, of `CONTROLS`.
-        ask: What the trained network is asked: as for `gendyn_lite.charts.toy.show`.
+        controls: The settings that the reader can change, keys of `CONTROLS`.
+        ask: The measures that can be asked of the trained network, as for `gendyn_lite.charts.toy.show`.
     """
     widths = ("16", "256") if "width" in controls else (WIDTHS[dataset],)
     rows = [(LABELS[text], width, *recorded(float(text), dataset, width)) for width in widths for text in RECORDED]

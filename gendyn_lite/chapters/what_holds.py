@@ -1,4 +1,4 @@
-"""The page 'What holds': every claim of every paper, and what has been run of what is planned."""
+"""The page 'What holds': every claim of every paper, and how many of the planned runs are published."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from gendyn_lite.claims import sections
 from gendyn_lite.config import RunConfig
 from gendyn_lite.results.published import published, published_experiments
 
-WHOLE = 0  # a number of training images that stands for all of them
+WHOLE = 0  # stands for "all training images" where a number of images is expected
 
 
 def all_claims(*, folder: Path | None = None) -> pd.DataFrame:
-    """Every claim of every chapter that the published tables speak of: see `gendyn_lite.claims.sections.all_claims`."""
+    """Judge the claims of all chapters on the published tables: see `gendyn_lite.claims.sections.all_claims`."""
     return sections.all_claims(registry.sections(), folder=folder)
 
 
 def judged(notebook: str = "", *, folder: Path | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The claims of a page, or of all pages, on published runs.
+    """Judge the claims of a page, or of all pages, on the published runs.
 
     Args:
         notebook: Name of the page; empty for all.
         folder: Folder of the published tables.
 
     Returns:
-        The claims on each network (`gendyn_lite.claims.sections.all_claims`), and over all networks, corrected for
-        testing many (`gendyn_lite.claims.sections.statements`).
+        The claims on each network (`gendyn_lite.claims.sections.all_claims`), and over all networks with the correction
+        for multiple testing (`gendyn_lite.claims.sections.statements`).
 
     >>> claims, overall = judged("06_capacity")
     >>> overall.set_index("id")["verdict"]["gabor_lowers"]
@@ -42,21 +42,20 @@ def judged(notebook: str = "", *, folder: Path | None = None) -> tuple[pd.DataFr
 
 
 def full_size(*, folder: Path | None = None) -> pd.DataFrame:
-    """The runs of profile ``full``, planned and published; those that profile ``colab`` has too are not counted.
+    """Count planned and published runs of profile ``full``, without the runs that are also in profile ``colab``.
 
     Args:
         folder: Folder of the published tables.
 
     Returns:
-        One row for each experiment, data set and network: ``experiment``, ``data``, ``network``, ``planned`` runs of
-        that profile, and ``published``: how many of them, with exactly those settings, are in a published table,
-        whichever copy of the data they were run on. ``other settings`` are the published runs on as many images that
-        are not in the plan.
+        One row for each experiment, data set and network: ``experiment``, ``data``, ``network``; ``planned``, the
+        number of runs in that profile; ``published``, how many of them are published with exactly these settings, on
+        any copy of the data; ``other settings``, how many published runs on as many images are not in the plan.
     """
-    # Some runs are in the plans of two experiments: by their ids, once.
+    # Some runs are in the plans of two experiments: the ids count each of them once.
     groups = [group for notebook in registry.NOTEBOOKS for group in registry.groups(notebook)]
     by_id = {config.run_id(""): config for group in groups for config in group.plan("full", {})}
-    sized = [group for group in groups if group.asked_by != registry.COMMAND]  # the others have one size, the full one
+    sized = [group for group in groups if group.asked_by != registry.COMMAND]  # commands only have the full size
     smaller = [config for group in sized for config in group.plan("colab", {})]
     small = {config.run_id("") for config in smaller}
     configs = [config for name, config in by_id.items() if name not in small]
@@ -82,7 +81,7 @@ def _kind(config: RunConfig) -> tuple[str, str, str]:
 
 
 def _published(folder: Path | None) -> pd.DataFrame:
-    """All published runs: run_id, experiment, dataset, model, train_size (`WHOLE` for all) and data_fingerprint."""
+    """Return all published runs: run_id, experiment, dataset, model, train_size (`WHOLE` for all), data_fingerprint."""
     columns = ["run_id", "experiment", "dataset", "model", "train_size", "data_fingerprint"]
     tables = [published(name, folder=folder) for name in published_experiments(folder=folder)]
     if not tables:

@@ -1,7 +1,7 @@
-"""Tidy tables to charts: one module an experiment, one theme, one renderer. No torch.
+"""Charts from tidy tables, with one theme and one renderer. No torch.
 
-Every chart has a title and a description; `show` displays it as a figure with its data as a table,
-`show_runs` one of the published runs and, behind a switch, of the page's own.
+Every chart has a title and a description. `show` displays it as a figure with its data as a table; `show_runs` displays
+a chart of the published runs and, behind a switch, of the page's own runs.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""A chart as a figure of the page: the same bytes for the same chart, readable without a mouse, a network or eyes.
+"""Figures: charts as HTML that works without a mouse, a network connection or sight. Equal charts give equal bytes.
 
-One look for every chart: it reads well on a light and a dark page, on a phone, and without seeing all colours.
+All charts have one theme, which is legible on light and dark pages, on phones, and with colour blindness.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from IPython.display import display
 from gendyn_lite.errors import UserError
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
-# At least 3:1 against white and against the book's dark page, and distinct with any of the three dichromacies
-# (tests/book/test_theme.py computes both). Charts still never rely on colour alone: use `DASHES` or `SHAPES` beside it.
+# Contrast of at least 3:1 with white and with the book's dark page, and distinct under the three kinds of dichromacy
+# (tests/book/test_theme.py checks both). Charts must still not rely on colour alone: add `DASHES` or `SHAPES`.
 PALETTE = ("#2060f0", "#d87800", "#a830b4", "#3c9c78", "#cc1830", "#a884b4")
 DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [12, 4], [1, 3])
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
-TEXT = "currentColor"  # whatever the page writes in, so that a switch to dark needs no redrawing
-DIGITS = 6  # significant digits kept of a chart's numbers: light pages, and the same text on every processor
+TEXT = "currentColor"  # the page's text colour, so that switching to a dark page needs no redrawing
+DIGITS = 6  # significant digits of a chart's numbers, which keeps pages small and equal on every processor
 RUNS = {"published": "Published runs", "own": "This page's own small run (the method, no evidence)"}
 _COMPOSED = ("hconcat", "vconcat", "concat", "facet", "repeat", "spec")
 _AUTOMATIC_NAME = re.compile(r"\b(param|view)_(\d+)(?![0-9A-Za-z])")
 
 
 def theme() -> alt.theme.ThemeConfig:
-    """The chart theme, as a Vega-Lite configuration without a background.
+    """Return the chart theme, a Vega-Lite configuration without a background.
 
     >>> theme()["config"]["range"]["category"][0]
     '#2060f0'
@@ -55,7 +55,7 @@ def theme() -> alt.theme.ThemeConfig:
         "legend": {**text, **above},
         "header": {**text, "labelFontWeight": 600},
         "title": {"color": TEXT, "subtitleColor": TEXT, "fontSize": 14, "anchor": "start"},
-        # What has no encoded colour takes the first of the palette, text and rules that of the page.
+        # Marks without an encoded colour have the first colour of the palette, text and rules that of the page.
         "mark": {"color": PALETTE[0], "tooltip": True},
         "line": {"strokeWidth": 2.25, "strokeCap": "round", "strokeJoin": "round"},
         "point": {"filled": True, "size": 55, "opacity": 0.95},
@@ -70,7 +70,7 @@ def theme() -> alt.theme.ThemeConfig:
 
 
 def enable() -> None:
-    """Make Altair draw with this theme and renderer; the set-up cell of every chapter calls it.
+    """Make Altair use this theme and renderer; the set-up cell of every chapter calls it.
 
     >>> enable(); alt.renderers.active, alt.theme.active
     ('gendyn', 'gendyn')
@@ -81,7 +81,7 @@ def enable() -> None:
 
 
 def captioned(chart: Any, caption: str) -> Any:
-    """The chart with a caption under it: where its numbers come from. Plain text; `code` in backticks is kept.
+    """Add a caption to a chart, which says where its numbers come from. Text in backticks is shown as code.
 
     >>> captioned(alt.Chart().mark_point(), "3 runs").to_dict()["usermeta"]["caption"]
     '3 runs'
@@ -90,7 +90,11 @@ def captioned(chart: Any, caption: str) -> Any:
 
 
 def show(chart: Any, *, caption: str = "") -> None:
-    """Display a chart as a figure with its title, its data as a table and a caption (its provenance).
+    """Display a chart as a figure with its title, its data as a table, and a caption.
+
+    Args:
+        chart: An Altair chart.
+        caption: Where its numbers come from.
 
     Raises:
         UserError: The chart has no title or no description.
@@ -98,51 +102,48 @@ def show(chart: Any, *, caption: str = "") -> None:
     display(_render(spec_of(chart, caption)), raw=True)
 
 
-def show_switch(published: Any, own: Any, *, caption: str = "", own_caption: str = "") -> None:
-    """Display two charts of one question as one figure: a switch shows the published runs or the page's own small run.
+def show_switch(published: Any, own: Any) -> None:
+    """Display two charts as one figure with a switch between the published runs and the page's own small runs.
 
     Args:
-        published: The chart of the published runs; the figure has its title, and opens with it.
-        own: The same chart of the page's own runs, for the method and no evidence.
-        caption: Of the first: where its numbers come from.
-        own_caption: Of the second.
+        published: The chart of the published runs; the figure opens with it and has its title.
+        own: The same chart of the page's own runs, which show the method and are no evidence.
 
     Raises:
         UserError: A chart has no title or no description.
     """
-    display(_render(spec_of(published, caption), spec_of(own, own_caption)), raw=True)
+    display(_render(spec_of(published), spec_of(own)), raw=True)
 
 
-def spec_of(chart: Any, caption: str) -> dict[str, Any]:
-    """The specification of a chart in the one look, with its caption."""
+def spec_of(chart: Any, caption: str = "") -> dict[str, Any]:
+    """Return the specification of a chart with the theme and a caption."""
     enable()
     return (captioned(chart, caption) if caption else chart).to_dict()
 
 
 def _render(spec: dict[str, Any], own: dict[str, Any] | None = None, **_: Any) -> dict[str, str]:
-    """Altair's renderer: the MIME bundle of a Vega-Lite specification, or of two with a switch."""
+    """Render a Vega-Lite specification, or two with a switch, as a MIME bundle; this is Altair's renderer."""
     return {"text/html": figure_html(spec, own), "text/plain": f"Chart: {plain_title(spec)}"}
 
 
 def plain_title(spec: dict[str, Any]) -> str:
-    """The title of a specification as one line."""
+    """Return the title of a specification as one line."""
     title = spec.get("title", "")
     text = title.get("text", "") if isinstance(title, dict) else title
     return " ".join(text) if isinstance(text, list) else str(text)
 
 
 def figure_html(spec: dict[str, Any], own: dict[str, Any] | None = None, *, live: bool = True) -> str:
-    """A chart as one `<figure>`: title, drawing (with a text alternative), caption, data as a folded table.
+    """Write a chart as one `<figure>`: title, drawing with a text alternative, caption, data as a folded table.
 
     Args:
         spec: A Vega-Lite specification with a title and a description, as `chart.to_dict()` gives it.
-        own: Another of the page's own runs, which a switch shows in its place; one below the other without a script.
-        live: Whether to bring the script along that draws it in a live notebook.
+        own: A second specification, of the page's own runs, shown by a switch (below the first one without scripts).
+        live: Whether to include the script that draws it in a live notebook; a built page replaces it by its own copy.
 
     Returns:
-        HTML whose id is made from the title: equal charts give equal text. It carries the script that draws it in a
-        live notebook; a built page drops that script for its own copy. The empty ``gendyn-number`` takes the number
-        that a page gives its figures.
+        HTML whose id is made from the title, so that equal charts give equal text. The empty element
+        ``gendyn-number`` is for the number that a page gives the figure.
 
     Raises:
         UserError: The title or the description is missing.
@@ -160,7 +161,7 @@ def figure_html(spec: dict[str, Any], own: dict[str, Any] | None = None, *, live
 
 
 def slug(title: str) -> str:
-    """A title as a name for files and addresses.
+    """Turn a title into a name for files and addresses.
 
     >>> slug("Test error against label corruption: Δ > 0.5")
     'test-error-against-label-corruption-0-5'
@@ -170,7 +171,7 @@ def slug(title: str) -> str:
 
 
 def _panel(spec: dict[str, Any], runs: str) -> str:
-    """A drawing with its words, caption, table and specification; `runs` names which of two in one figure it is."""
+    """Write a drawing with its text, caption, table and specification; `runs` says which of two in a figure it is."""
     title, description = plain_title(spec), str(spec.get("description", ""))
     for name, text in (("title", title), ("description", description)):
         if not text.strip():
@@ -190,13 +191,13 @@ def _panel(spec: dict[str, Any], runs: str) -> str:
 
 
 def embeddable(spec: dict[str, Any]) -> str:
-    """The specification as JSON for a page: as wide as its place, light, deterministic, safe inside HTML.
+    """Write a specification as JSON for a page: as wide as its container, compact, deterministic, safe inside HTML.
 
     >>> embeddable({"title": "t", "datasets": {"d": [{"x": 0.1234567}]}, "params": [{"name": "param_9"}]})
     '{"datasets":{"d":[{"x":0.123457}]},"params":[{"name":"param_1"}],"width":"container"}'
     """
     spec = copy.deepcopy(spec)
-    for name in ("title", "usermeta"):  # the figure's own text, which wraps and can be searched
+    for name in ("title", "usermeta"):  # the figure shows them as text, which wraps and can be searched
         spec.pop(name, None)
     faceted = {"row", "column", "facet"} & set(spec.get("encoding", {}))
     if not faceted and not any(name in spec for name in _COMPOSED):
@@ -207,9 +208,9 @@ def embeddable(spec: dict[str, Any]) -> str:
         known = sum(name.startswith(found[1]) for name in numbers)
         return numbers.setdefault(found[0], f"{found[1]}_{known + 1}")
 
-    spec = _rounded(spec)  # parameters too, which filters compare with the data
+    spec = _rounded(spec)  # parameters too, because filters compare them with the data
     datasets = spec.pop("datasets", None)
-    # Altair 5 counts its automatic names up over the whole session.
+    # Altair 5 numbers its automatic names over the whole session.
     spec = json.loads(_AUTOMATIC_NAME.sub(renumber, json.dumps(spec, sort_keys=True)))
     if datasets is not None:
         spec["datasets"] = datasets
@@ -218,7 +219,7 @@ def embeddable(spec: dict[str, Any]) -> str:
 
 
 def _rounded(value: Any) -> Any:
-    """Every float of nested lists and dicts with `DIGITS` significant digits."""
+    """Round every float in nested lists and dicts to `DIGITS` significant digits."""
     if isinstance(value, float):
         return float(f"{value:.{DIGITS}g}")
     if isinstance(value, dict):
@@ -227,21 +228,21 @@ def _rounded(value: Any) -> Any:
 
 
 def coded(text: str) -> str:
-    """Escaped text, with what stands in backticks as code."""
+    """Escape text for HTML, and turn text in backticks into code."""
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
 
 
 def script() -> str:
-    """The script of a page with figures: it draws each as it comes into sight.
+    """Return the script of a page with figures, which draws each figure when it comes into view.
 
     >>> script().endswith("gendynCharts.drawSeen();\\n")
     True
     """
-    return _text("figure.js") + _text("figure_reader.js") + "gendynCharts.drawSeen();\n"
+    return asset("figure.js") + asset("figure_reader.js") + "gendynCharts.drawSeen();\n"
 
 
 def vega() -> str:
-    """Vega with Vega-Lite and vega-embed as one script, out of vl-convert: for pages that ask no other host.
+    """Return Vega, Vega-Lite and vega-embed as one script from vl-convert, so that pages need no other host.
 
     Raises:
         UserError: vl-convert is not installed.
@@ -254,30 +255,30 @@ def vega() -> str:
     except ImportError:
         raise UserError("pages with charts need vl-convert: pip install vl-convert-python") from None
     minor = "v" + ".".join(alt.VEGALITE_VERSION.split(".")[:2])
-    # Wrapped, because the bundle's top-level names collide with those of other scripts.
+    # Wrapped in a function, because the bundle's top-level names collide with those of other scripts.
     bundle = vl_convert.javascript_bundle(vl_version=minor)  # type: ignore[call-arg]  # its stub asks for a snippet
     return f"(function(){{{bundle}\n}})();\n"
 
 
 def style() -> str:
-    """The style of a page with figures."""
-    return _text("figure.css")
+    """Return the style sheet of a page with figures."""
+    return asset("figure.css")
 
 
-def _text(name: str) -> str:
-    """A file beside this one."""
+def asset(name: str) -> str:
+    """Read a file beside this module."""
     return files("gendyn_lite.charts").joinpath(name).read_text(encoding="utf-8")
 
 
 def _live() -> str:
-    """Style and script for a live notebook, where every output stands alone and Vega comes from a public CDN."""
-    style, script = _text("figure.css"), _text("figure.js")
+    """Return style and script for a live notebook, where each output is independent and Vega comes from a CDN."""
+    style, script = asset("figure.css"), asset("figure.js")
     versions = {"vega": alt.VEGA_VERSION, "vega-lite": alt.VEGALITE_VERSION, "vega-embed": alt.VEGAEMBED_VERSION}
     call = f"window.gendynCharts.live({json.dumps(versions)});"
     return f'<style data-gendyn="live">{style}</style>\n<script data-gendyn="live">{script}\n{call}</script>'
 
 
-# Every `data-gendyn="live"` element is dropped from a built page by book/_ext/offline.
+# book/_ext/offline removes every `data-gendyn="live"` element from a built page.
 _FIGURE = """<figure class="gendyn-chart" id="{id}" aria-labelledby="{id}-title">
 <figcaption class="gendyn-title" id="{id}-title"><span class="gendyn-number"></span>{title}</figcaption>
 {panels}

@@ -1,4 +1,4 @@
-"""Tables as HTML that a phone and a screen reader can read, and how numbers are written in them."""
+"""Tables as HTML for phones and screen readers, and the formatting of their numbers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STYLE = (
     ".gendyn-wide tr{border-bottom:1px solid #8886;padding:.45rem 0}"
     ".gendyn-wide td[data-label]::before{content:attr(data-label) ': ';font-weight:600}}</style>"
 )
-# Of many claims a row takes two lines where there is room: the claim is widest, and how they fared stands on top.
+# For tables of many claims: the claim's column is the widest, so that rows have two lines, and the caption is on top.
 COMPACT = (
     "<style>h3:has(+.gendyn-claims){margin:1.2rem 0 .2rem;font-size:1.3rem}"
     ".gendyn-claims .gendyn-wide caption{caption-side:top;order:0;opacity:1}"
@@ -35,7 +35,7 @@ COMPACT = (
 
 
 def plain_table(heads: Sequence[str], rows: Iterable[Iterable[object]], *, caption: str, label: str = "") -> HTML:
-    """A table of plain values: text as it is, numbers with three digits.
+    """Write a table of plain values; floats have three significant digits.
 
     Args:
         heads: The names of the columns.
@@ -54,16 +54,15 @@ def _plain(value: object) -> str:
 
 
 def html_table(heads: Sequence[str], rows: Iterable[Sequence[str] | str], *, caption: str, label: str = "") -> HTML:
-    """A table whose cells are HTML already; a narrow screen shows each row as a card.
+    """Write a table whose cells are HTML; on a narrow screen each row is shown as a card.
 
-    The roles are written out, since cards would lose them, and each cell knows its column's name.
+    Roles are explicit, because cards would lose them, and each cell carries the name of its column.
 
     Args:
         heads: The names of the columns.
-        rows: The cells of each row, the first of which says what the row is about; a string is a heading over the rows
-            below it.
+        rows: The cells of each row; the first cell is the row's heading. A string is a heading of the rows below it.
         caption: What the table shows and where its numbers come from.
-        label: What a screen reader calls the table, where its caption is not its own on the page; else the caption.
+        label: The table's name for screen readers, if its caption occurs twice on the page; default: the caption.
     """
     head = "".join(f'<th scope="col" role="columnheader">{html.escape(name)}</th>' for name in heads)
     body = ""
@@ -83,7 +82,7 @@ def html_table(heads: Sequence[str], rows: Iterable[Sequence[str] | str], *, cap
 
 
 def two_lines(text: str, below: str) -> str:
-    """A cell with a text, and another in small letters below it.
+    """Write a cell with a text, and a second one in small letters below it.
 
     >>> two_lines("0.9", "Fig. 1 & 2")
     '0.9<br><small>Fig. 1 &amp; 2</small>'
@@ -92,7 +91,7 @@ def two_lines(text: str, below: str) -> str:
 
 
 def interval(value: float, low: float, high: float) -> str:
-    """A mean with its interval, three digits.
+    """Format a mean with its interval, with three decimals.
 
     >>> interval(0.5, 0.25, 0.75), interval(0.5, math.nan, math.nan), interval(math.nan, math.nan, math.nan)
     ('0.500 (0.250 to 0.750)', '0.500 (no interval)', 'not run')
@@ -104,12 +103,12 @@ def interval(value: float, low: float, high: float) -> str:
 
 
 def signed(value: float) -> str:
-    """A number with three decimals and a true minus sign."""
+    """Format a number with three decimals and a true minus sign."""
     return f"{value:.3f}".replace("-", "−")
 
 
 def three_digits(value: float) -> str:
-    """A number with three significant digits, thousands with commas.
+    """Format a number with three significant digits, and with commas between thousands.
 
     >>> three_digits(184984.6), three_digits(0.7712)
     ('185,000', '0.771')

@@ -1,4 +1,4 @@
-"""Charts of the pages on data and on speed: pictures to click on, class counts, our speed beside that of peers."""
+"""Charts of the pages on data and on speed: pictures to click on, class counts, our speed compared with peers."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from gendyn_lite.charts.html import plain_table, three_digits
 from gendyn_lite.charts.parts import Chart, from_legend, layered, looks, menu, stops, titled, told, tooltips
 from gendyn_lite.errors import UserError
 
-CELL = 40  # pixels of a picture in the grid, at most
-PANEL = 3  # rows above the grid, for the picture that was chosen
+CELL = 40  # largest side of a picture in the grid, in pixels
+PANEL = 3  # rows above the grid for the chosen picture
 KINDS = {
     "true": "as they are",
     "shuffled_pixels": "shuffled pixels",
     "random_pixels": "random pixels",
     "gaussian": "Gaussian noise",
 }
-MOST_LABELS = 20  # classes whose names fit under a chart
+MOST_LABELS = 20  # most classes whose names fit under a chart
 
 
 def picture_grid(samples: pd.DataFrame, *, name: str) -> Chart:
-    """Pictures by class; a click (or the slider) shows one large, menus choose a class and what became of the inputs.
+    """Draw pictures by class; a click or a slider enlarges one, menus choose a class and how inputs are randomized.
 
     Args:
         samples: A table of `gendyn_lite.data.gallery.samples`.
-        name: What the pictures are.
+        name: Name of the data set.
 
     Raises:
         UserError: The table has no row.
@@ -57,7 +57,7 @@ def picture_grid(samples: pd.DataFrame, *, name: str) -> Chart:
 
 
 def _grid(base: alt.Chart, place: dict) -> alt.Chart:
-    """The pictures, faint where the menu marks another class."""
+    """Draw the pictures, faint where the menu marks another class."""
     marked = alt.condition("chosen_class === 'all' || datum.class === chosen_class", alt.value(1), alt.value(0.15))
     return base.mark_image(width=CELL - 4, height=CELL - 4, smooth=False).encode(
         **place, url="image:N", opacity=marked, tooltip=["class:N", alt.Tooltip("example:Q", title="training example")]
@@ -65,7 +65,7 @@ def _grid(base: alt.Chart, place: dict) -> alt.Chart:
 
 
 def _large(picked: alt.Chart, place: dict) -> list[alt.Chart]:
-    """A frame around the picture that was picked, and above the grid the picture, large, with its class."""
+    """Draw a frame around the picked picture, and above the grid the enlarged picture with its class."""
     frame = picked.mark_square(size=CELL**2, filled=False, strokeWidth=2.5, opacity=1, color=PALETTE[1]).encode(**place)
     large = picked.mark_image(width=2.6 * CELL, height=2.6 * CELL, smooth=False).encode(
         x=alt.value(1.4 * CELL), y=alt.value(1.4 * CELL), url="image:N"
@@ -78,11 +78,11 @@ def _large(picked: alt.Chart, place: dict) -> list[alt.Chart]:
 
 
 def class_count_bars(counts: pd.DataFrame, *, name: str) -> alt.Chart:
-    """Training and test examples of each class.
+    """Draw the numbers of training and test examples of each class.
 
     Args:
         counts: A table of `gendyn_lite.data.gallery.class_counts`.
-        name: What the set is.
+        name: Name of the data set.
     """
     classes, splits = list(counts["class"].unique()), ["train", "test"]
     angle = 0 if max(map(len, classes)) < 4 else -40
@@ -100,7 +100,7 @@ def class_count_bars(counts: pd.DataFrame, *, name: str) -> alt.Chart:
 
 
 def speed_ratios(benchmark: pd.DataFrame, *, title: str) -> Chart:
-    """Our speed divided by each peer's; right of 1 is faster, a tick marks the goal.
+    """Draw our speed divided by each peer's; right of 1 is faster, and a tick marks the goal.
 
     Args:
         benchmark: A table of `gendyn_lite.results.benchmark`.
@@ -126,12 +126,12 @@ def speed_ratios(benchmark: pd.DataFrame, *, title: str) -> Chart:
 
 
 def speed_table(benchmark: pd.DataFrame, *, caption: str) -> HTML:
-    """The same numbers as a table, with whether the goal was reached.
+    """Write the same numbers as a table, with whether the goal was reached.
 
     Args:
         benchmark: As for `speed_ratios`.
-        caption: Where the numbers come from. A screen reader hears the peers before it, which tell one table of a page
-            from another of the same source.
+        caption: Where the numbers come from. For screen readers the names of the peers come before it, to distinguish
+            the tables of a page.
     """
     heads = ("Case", "Device", "Peer", "Ours", "Peer's", "Ratio", "Goal")
     rows = [
@@ -144,7 +144,7 @@ def speed_table(benchmark: pd.DataFrame, *, caption: str) -> HTML:
 
 
 def _goal(ratio: float, goal: float) -> str:
-    """Whether the goal was reached, in words.
+    """Say whether the goal was reached.
 
     >>> _goal(3.2, 3.0), _goal(1.1, 3.0), _goal(1.1, float("nan"))
     ('≥ 3 ✓ reached', '≥ 3 ✗ not reached', '–')

@@ -1,4 +1,4 @@
-"""What many charts have: menus and sliders that need no kernel, words above the drawing, one data set at a time."""
+"""Building blocks of charts: menus and sliders that need no kernel, titles, colours, shapes, text above a drawing."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ Chart = alt.LayerChart | alt.FacetChart
 Looks = tuple[alt.Color, alt.StrokeDash, alt.Shape]
 Drawn = TypeVar("Drawn", alt.Chart, alt.HConcatChart, Chart)
 EPOCH = alt.X("epoch:Q", title="epoch")
-EPOCHS = alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1))  # of runs so short that epochs are few
-AROUND = alt.Scale(zero=False)  # an axis around the values
+EPOCHS = alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1))  # for runs with few epochs
+AROUND = alt.Scale(zero=False)  # an axis that need not start at zero
 STROKES = alt.Legend(symbolType="stroke", symbolStrokeWidth=3, symbolSize=300)
 
 
 def menu(name: str, options: Iterable[str], label: str, value: str = "") -> alt.Parameter:
-    """A parameter with a menu, without one where there is nothing to choose.
+    """Make a parameter with a menu, or without one if there is only one option.
 
     Args:
-        name: Of the parameter, by which filters read it.
-        options: What can be chosen, in order; one that is repeated, as in a column of a table, is offered once.
+        name: Name of the parameter, for filters.
+        options: The options in order; repeated ones, as in a column of a table, are offered once.
         label: The words before the menu.
-        value: What is chosen at first; empty for the first option.
+        value: The initial option; empty for the first one.
 
     >>> menu("data_set", ["MNIST", "digits", "MNIST"], "data").param.bind.options
     ['MNIST', 'digits']
@@ -38,13 +38,13 @@ def menu(name: str, options: Iterable[str], label: str, value: str = "") -> alt.
 
 
 def slider(name: str, values: Iterable[float], label: str, *, value: float | None = None) -> alt.Parameter:
-    """A parameter with a slider over some numbers, each shown as it is; Vega-Lite alone makes a menu of it.
+    """Make a parameter with a slider over some numbers. (In plain Vega-Lite, without the page's script, it is a menu.)
 
     Args:
-        name: Of the parameter, by which filters read it.
-        values: Where it can stand, in any order and repeated as in a column of a table.
+        name: Name of the parameter, for filters.
+        values: The numbers in any order; they may be repeated, as in a column of a table.
         label: The words before the slider.
-        value: Where it stands at first; None for the largest number.
+        value: The initial number; None for the largest one.
 
     >>> slider("epoch", [10, 0, 2, 2], "epoch").param.bind.options
     [0, 2, 10]
@@ -55,11 +55,11 @@ def slider(name: str, values: Iterable[float], label: str, *, value: float | Non
 
 
 def stops(values: Iterable[float], label: str) -> Any:
-    """The binding of `slider`, for a selection.
+    """Make the binding of a `slider`, for a selection.
 
     Args:
-        values: As of `slider`.
-        label: The words before it.
+        values: As for `slider`.
+        label: The words before the slider.
 
     >>> stops([0.5, 0, 1], "q").labels
     ['0', '0.5', '1']
@@ -77,16 +77,16 @@ def looks(
     dashes: Sequence[Sequence[int]] = DASHES,
     **options: Any,
 ) -> Looks:
-    """Colour, dash and shape of each name of a column: two of them, so that nothing is told by its colour alone.
+    """Return the encodings of a column of names by colour, dash and shape, so that no chart relies on colour alone.
 
-    They go round where there are more names than values.
+    If there are more names than colours, dashes or shapes, these are reused.
 
     Args:
-        column: Of names.
+        column: The column of names.
         names: Its values, in the order of the legend.
-        colours: Of the names, in their order; those of the theme without it.
-        dashes: Of the names likewise.
-        **options: Of all three channels: title, legend, sort.
+        colours: Colours of the names; default: those of the theme.
+        dashes: Dashes of the names.
+        **options: Options of all three channels: title, legend, sort.
 
     >>> color, dash, shape = looks("labels", ["true", "random"], title=None)
     >>> dash.to_dict()["scale"]
@@ -102,12 +102,12 @@ def looks(
 
 
 def _in_turn(names: Sequence[str], values: Sequence[Any]) -> list[Any]:
-    """A value for each name; every round begins one further, so that a colour that comes back meets another shape."""
+    """Return a value for each name; each round starts one further, so that a reused colour gets another shape."""
     return [values[(i + i // len(values)) % len(values)] for i in range(len(names))]
 
 
 def tooltips(form: str, *names: str) -> list[alt.Tooltip]:
-    """What a mark shows of some numbers when it is pointed at, in one format; of an interval without names.
+    """Return tooltips of some numbers in one format; without names those of a mean with its interval.
 
     >>> [tip.to_dict()["field"] for tip in tooltips(".2f")]
     ['mean', 'low', 'high', 'seeds']
@@ -117,14 +117,14 @@ def tooltips(form: str, *names: str) -> list[alt.Tooltip]:
 
 
 def titled(chart: Drawn, title: str, subtitle: str, description: str, **properties: Any) -> Drawn:
-    """A chart with its title, and a description for those who do not see it.
+    """Add a title to a chart, and a description for readers who cannot see it.
 
     Args:
-        chart: With marks and encodings.
+        chart: A chart with marks and encodings.
         title: What is drawn.
         subtitle: How to read it.
-        description: The same in words, with the numbers that matter.
-        **properties: Others of the chart, for instance its height.
+        description: The content in words, with the important numbers.
+        **properties: Further properties of the chart, for instance its height.
 
     >>> titled(alt.Chart().mark_point(), "A", "B", "C").to_dict()["title"]
     {'text': 'A', 'subtitle': 'B'}
@@ -133,24 +133,24 @@ def titled(chart: Drawn, title: str, subtitle: str, description: str, **properti
 
 
 def layered(layers: Sequence[alt.Chart], title: str, subtitle: str, description: str, **properties: Any) -> Chart:
-    """Layers as one chart with its title and description.
+    """Combine layers to one chart with a title and a description.
 
     Args:
-        layers: From back to front.
-        title: As the other arguments, of `titled`.
+        layers: The layers, from back to front.
+        title: What is drawn.
         subtitle: How to read it.
-        description: The same in words.
-        **properties: Others of the chart.
+        description: The content in words, with the important numbers.
+        **properties: Further properties of the chart.
     """
     return titled(alt.layer(*layers), title, subtitle, description, **properties)
 
 
 def chosen(rows: pd.DataFrame, choices: Mapping[str, alt.Parameter]) -> alt.Chart:
-    """The rows that menus and sliders choose, as a chart without a mark that brings them along.
+    """Return a chart without a mark, of the rows that menus and sliders choose; it includes their parameters.
 
     Args:
         rows: The table.
-        choices: Of `menu` and `slider`, by the column of which each chooses a value.
+        choices: Column → the parameter of `menu` or `slider` that chooses its value.
 
     >>> base = chosen(pd.DataFrame({"data": ["MNIST"]}), {"data": menu("data_set", ["MNIST"], "data")})
     >>> base.mark_bar().to_dict()["transform"]
@@ -162,13 +162,13 @@ def chosen(rows: pd.DataFrame, choices: Mapping[str, alt.Parameter]) -> alt.Char
 
 
 def menus(rows: pd.DataFrame, prefix: str, labels: Mapping[str, str], **first: str) -> dict[str, alt.Parameter]:
-    """A menu for each of some columns of a table, as `chosen` takes them.
+    """Make a menu for each of some columns of a table, for `chosen`.
 
     Args:
         rows: The table.
-        prefix: Of the names of the parameters, which must differ between the charts of a page.
+        prefix: Prefix of the parameters' names, which must differ between the charts of a page.
         labels: Column → the words before its menu.
-        **first: What is chosen at first in a column, where that is not its first value.
+        **first: Column → its initial value, if that is not its first one.
 
     >>> menus(pd.DataFrame({"data": ["MNIST"]}), "norms", {"data": "data"})["data"].name
     'norms_data'
@@ -177,22 +177,22 @@ def menus(rows: pd.DataFrame, prefix: str, labels: Mapping[str, str], **first: s
 
 
 def from_legend(column: str, *, name: str = "picked") -> tuple[alt.Parameter, Any]:
-    """A selection of the names of a column by its legend, and the opacity that fades all others.
+    """Make a selection of names by the legend, and the opacity that fades all other names.
 
     Args:
-        column: Of names, with a legend.
-        name: Of the parameter.
+        column: The column of names, which must have a legend.
+        name: Name of the parameter.
     """
     picked = alt.selection_point(name=name, fields=[column], bind="legend")
     return picked, alt.condition(picked, alt.value(1), alt.value(0.15))
 
 
 def told(rows: pd.DataFrame | pd.Series, form: str) -> str:
-    """The rows of a table in words: what a chart's description says of its numbers.
+    """Say the rows of a table in words, for the description of a chart.
 
     Args:
-        rows: The table, or a column with names in its index.
-        form: Words for a row, with columns (and names of the index) in braces.
+        rows: The table, or a series.
+        form: Format of a row, with names of columns (and of the index) in braces.
 
     >>> told(pd.DataFrame({"data": ["MNIST", "digits"], "mean": [0.123, 0.4]}), "{data}: {mean:.2f}")
     'MNIST: 0.12; digits: 0.40'
@@ -201,11 +201,11 @@ def told(rows: pd.DataFrame | pd.Series, form: str) -> str:
 
 
 def latest(rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    """Of each group of rows that of its last epoch, in the order of the epochs.
+    """Return the row of the last epoch of each group, in the order of epochs.
 
     Args:
         rows: A table with a column ``epoch``.
-        keys: Columns that say what belongs together.
+        keys: Columns that define the groups.
 
     >>> latest(pd.DataFrame({"seed": [0, 0, 1], "epoch": [1, 2, 1]}), ["seed"])["epoch"].tolist()
     [1, 2]
@@ -214,12 +214,12 @@ def latest(rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
 
 
 def strokes(column: str, names: Sequence[str], *, legend: alt.Legend = STROKES) -> dict[str, Any]:
-    """Encodings of lines that differ in colour and dash, with one legend: `looks` of lines.
+    """Return the `looks` of lines: colour and dash, with one legend.
 
     Args:
-        column: Of names.
-        names: All of them, in order; at most six.
-        legend: Of both.
+        column: The column of names.
+        names: Its values, in order.
+        legend: The legend of both.
 
     >>> sorted(strokes("labels", ["true", "random"]))
     ['color', 'strokeDash']
@@ -229,11 +229,11 @@ def strokes(column: str, names: Sequence[str], *, legend: alt.Legend = STROKES) 
 
 
 def marks(column: str, names: Sequence[str], *, offset: int) -> dict[str, Any]:
-    """Encodings of points that differ in colour and shape, with one legend: `looks` of points.
+    """Return the `looks` of points: colour and shape, with one legend.
 
     Args:
-        column: Of names.
-        names: All of them, in order.
+        column: The column of names.
+        names: Its values, in order.
         offset: Pixels between the legend and the drawing.
     """
     color, _, shape = looks(column, names, colours=PALETTE, title=None, legend=alt.Legend(offset=offset))
@@ -241,34 +241,34 @@ def marks(column: str, names: Sequence[str], *, offset: int) -> dict[str, Any]:
 
 
 def words_above(rows: alt.Chart, *, y: float = -6) -> alt.Chart:
-    """The field `words` of a chart's rows as a line of text above the drawing, at its left end.
+    """Write the field `words` of a row as a line of text above the drawing, at its left end.
 
     Args:
-        rows: A chart without a mark, filtered to the row that is said.
-        y: Pixels from the upper edge of the drawing, negative above it.
+        rows: A chart without a mark, filtered to one row.
+        y: Pixels below the upper edge of the drawing; negative above it.
     """
     text = rows.mark_text(align="left", baseline="bottom", fontWeight=600)
     return text.encode(x=alt.value(0), y=alt.value(y), text="words:N")
 
 
 def interval_bars(means: alt.Chart, *, width: float = 1.5) -> alt.Chart:
-    """A bar from `low` to `high` on the vertical axis, where there is an interval.
+    """Draw a vertical bar from `low` to `high` for each row with an interval.
 
     Args:
         means: A chart without a mark, whose horizontal axis and colours are encoded.
-        width: Of the bar, in pixels.
+        width: Width of the bar, in pixels.
     """
     return means.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=width).encode(y="low:Q", y2="high:Q")
 
 
 def of_runs(chart: Drawn, table: pd.DataFrame, rows: pd.DataFrame) -> Drawn:
-    """A chart that says in its caption which runs of a table are drawn in it, and no others.
+    """Add the provenance of exactly the drawn runs to a chart, as its caption.
 
     Args:
         chart: The chart.
         table: The tidy table that it was made from. Without the column ``run_id``, as in a live explorer, the chart is
-            left as it is.
-        rows: What is drawn of it, as rows with the column ``run_id``.
+            returned unchanged.
+        rows: The drawn rows, with the column ``run_id``.
     """
     if "run_id" not in table:
         return chart
@@ -276,11 +276,11 @@ def of_runs(chart: Drawn, table: pd.DataFrame, rows: pd.DataFrame) -> Drawn:
 
 
 def show_runs(draw: Callable[[pd.DataFrame], Chart], published: pd.DataFrame, own: pd.DataFrame) -> None:
-    """Display one figure of the published runs and, behind a switch, of a page's own small ones.
+    """Display one figure of the published runs and, behind a switch, of a page's own small runs.
 
     Args:
-        draw: A chart of a tidy table, `of_runs` that are drawn.
+        draw: Draws the chart of a tidy table, with the caption of `of_runs`.
         published: The published runs.
-        own: The runs of the page.
+        own: The page's own runs.
     """
     show_switch(draw(published), draw(own))

@@ -1,4 +1,4 @@
-"""Tables that a reader sees: claims with their verdicts, what has been run, and the claims of all papers together."""
+"""Tables for readers: claims with their verdicts, what has been run, and the claims of all papers together."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from gendyn_lite.claims.inference import MEANING, VERDICTS
 from gendyn_lite.claims.sections import counts
 from gendyn_lite.errors import unknown_name
 
-# A sign beside the word: a verdict must not depend on colour.
+# Signs beside the words, because verdicts must not be told by colour alone.
 SIGNS = dict(zip(VERDICTS, "✓◐○✗?=–", strict=True))
-VERBS = {"holds": "held", "holds, small": "held but small"}  # in a sentence that counts; else as they are
+VERBS = {"holds": "held", "holds, small": "held but small"}  # wording in counts; other verdicts are unchanged
 MEANING_OF = "The first row that fits gives the verdict. Intervals are 95 % intervals of the mean over seeds."
-AFTER = "after the fact"  # said of a verdict whose criterion, as it is now, came after the runs
+AFTER = "after the fact"  # marks a verdict whose present criterion was written after the runs
 SHADES = (*(PALETTE[number] for number in (3, 0, 1, 4)), "#8a8f98", PALETTE[2], PALETTE[5])
 COLOURS = dict(zip(VERDICTS, SHADES, strict=True))
 
 
 def claims_table(claims: pd.DataFrame, *, caption: str) -> HTML:
-    """The claims network by network: the paper's value, ours with its interval, the verdict on that network alone.
+    """Write the claims network by network: the paper's value, ours with its interval, the verdict on this network.
 
     Args:
         claims: A table of `gendyn_lite.claims`.
@@ -46,11 +46,11 @@ def claims_table(claims: pd.DataFrame, *, caption: str) -> HTML:
 
 
 def in_short(overall: pd.DataFrame, words: Mapping[str, str] | None = None) -> HTML:
-    """Claims and our verdicts, one line each, and folded away what a verdict means.
+    """Write claims and our verdicts, one line each, with a folded table of what the verdicts mean.
 
     Args:
         overall: A table of `gendyn_lite.claims.sections.statements`.
-        words: Ids of the claims, with plainer words for each; without it, all primary ones in their own.
+        words: Id of a claim → shorter words for it; only these are shown. Default: all primary claims in full.
     """
     plainer = words or {}
     rows = overall[overall["id"].isin(plainer)] if plainer else overall[overall["primary"]]
@@ -67,13 +67,13 @@ def in_short(overall: pd.DataFrame, words: Mapping[str, str] | None = None) -> H
 
 
 def answer(overall: pd.DataFrame, claims: pd.DataFrame, *names: str, folded: Sequence[str] = ()) -> HTML:
-    """The verdict on some claims in a sentence each, and folded away what decides it on each network and data set.
+    """Write the verdict on some claims in a sentence each, with a folded table for each network and data set.
 
     Args:
         overall: A table of `gendyn_lite.claims.sections.statements`.
         claims: The table of `gendyn_lite.claims.sections.all_claims` that it was made from.
         *names: Ids of the claims.
-        folded: Ids of further claims, whose verdicts are folded away too.
+        folded: Ids of further claims, whose verdicts are folded too.
 
     Raises:
         UserError: A claim is not in the table.
@@ -95,27 +95,27 @@ def answer(overall: pd.DataFrame, claims: pd.DataFrame, *names: str, folded: Seq
 
 
 def _sentences(rows: Sequence[Mapping[Hashable, Any]]) -> str:
-    """The verdicts on some claims, a paragraph each."""
+    """Write the verdicts on some claims, a paragraph each."""
     return "".join(f"<p>{_sentence(row)}</p>" for row in rows)
 
 
 def _fold(
     words: str, table: HTML, held: Sequence[Mapping[Hashable, Any]] = (), *, before: str = "", where: bool = False
 ) -> str:
-    """A table folded away under some words, below what each of some claims is held to, and what stands before that."""
+    """Fold a table under a summary line (`words`), after some HTML (`before`) and a list of how claims are judged."""
     each = "".join(f"<li>{_held_to(row, where=where)}</li>" for row in held)
     each = f"<ul>{each}</ul>" if each else ""
     return f'<details class="gendyn-fold"><summary>{words}</summary>{before}{each}{table.data}</details>'
 
 
 def meanings() -> HTML:
-    """What each verdict means."""
+    """Write the table of what each verdict means."""
     rows = [[_named(name), html.escape(words)] for name, words in MEANING.items()]
     return html_table(("Verdict", "Meaning"), rows, caption=MEANING_OF)
 
 
 def _sentence(row: Mapping[Hashable, Any]) -> str:
-    """The verdict on a claim, and the values that it stands on beside what was needed."""
+    """Write the verdict on a claim, with the values that decided it and the threshold."""
     told = html.escape(row["source"])
     if row["networks"]:
         low, high = (signed(row[name]) for name in ("lowest", "highest"))
@@ -129,7 +129,7 @@ def _sentence(row: Mapping[Hashable, Any]) -> str:
 
 
 def _held_to(row: Mapping[Hashable, Any], *, where: bool) -> str:
-    """How a claim is held to its criterion, and what decided it; of every claim that was run, if asked where."""
+    """Write how a claim is judged and what decided it; with `where`, for every claim that was run."""
     told = f"{html.escape(row['statement'])}: holds if {html.escape(row['criterion'])}"
     told += f", {'in the mean over networks' if row['pooled'] == 'mean' else 'on every network'}"
     told += f" ({COMPARED[row['compared']]})." if row["compared"] else "."
@@ -145,7 +145,7 @@ def _held_to(row: Mapping[Hashable, Any], *, where: bool) -> str:
 
 
 def _sign(row: Mapping[Hashable, Any], *, after: bool = True) -> str:
-    """A verdict over all networks with its sign, and whether its criterion came after the runs."""
+    """Write a verdict over all networks with its sign, and whether its criterion came after the runs."""
     tested = row["verdict"] not in ("not run", "computed")
     late = AFTER if after and tested and not row["prior"] else ""
     notes = ", ".join(note for note in (row["why"], late) if note)
@@ -153,12 +153,12 @@ def _sign(row: Mapping[Hashable, Any], *, after: bool = True) -> str:
 
 
 def _named(verdict: str) -> str:
-    """A verdict with its sign."""
+    """Write a verdict with its sign."""
     return f"<strong>{SIGNS[verdict]}&nbsp;{verdict}</strong>"
 
 
 def runs_table(overview: pd.DataFrame, *, caption: str) -> HTML:
-    """What has been run: a table of `gendyn_lite.results.overview`."""
+    """Write what has been run: a table of `gendyn_lite.results.overview`."""
     return plain_table(list(map(str, overview)), overview.itertuples(index=False), caption=caption)
 
 
@@ -167,7 +167,7 @@ def _counted(row: Mapping[Hashable, Any]) -> str:
 
 
 def complexity_table(account: pd.DataFrame, *, caption: str) -> HTML:
-    """Complexity measures on true and on random labels: value, bound, the gap it should bound, whether it separates.
+    """Write complexity measures on true and random labels: value, bound, the actual gap, whether it separates them.
 
     Args:
         account: Rows of `gendyn_lite.measures.capacity.label_account`.
@@ -186,7 +186,7 @@ def complexity_table(account: pd.DataFrame, *, caption: str) -> HTML:
 
 
 def _pair(true: float, random: float) -> str:
-    """Two numbers, three digits; one where they are equal.
+    """Write two numbers with three significant digits, or one if they are equal.
 
     >>> _pair(1234567.0, 1234567.0), _pair(0.093, 0.9)
     ('1,230,000', '0.093 / 0.9')
@@ -196,7 +196,7 @@ def _pair(true: float, random: float) -> str:
 
 
 def verdicts(overall: pd.DataFrame) -> Chart:
-    """How many claims of each paper came to which verdict; the legend picks a verdict.
+    """Draw the number of claims of each paper by verdict; the legend picks a verdict.
 
     Args:
         overall: A table of `gendyn_lite.claims.sections.statements`.
@@ -221,7 +221,7 @@ def verdicts(overall: pd.DataFrame) -> Chart:
 
 
 def summary(overall: pd.DataFrame) -> HTML:
-    """How the claims of all papers fared: a sentence, and one for each paper; what we asked beside them is not counted.
+    """Summarize the verdicts on the papers' own claims in a sentence, and in one for each paper.
 
     Args:
         overall: A table of `gendyn_lite.claims.sections.statements`.
@@ -233,7 +233,7 @@ def summary(overall: pd.DataFrame) -> HTML:
 
 
 def papers_tables(overall: pd.DataFrame, claims: pd.DataFrame) -> HTML:
-    """Under each paper's name its claims, a row each; folded away, what we asked beside it and every network.
+    """Write the claims of each paper, a row each, with our additional claims and every network folded below.
 
     Args:
         overall: A table of `gendyn_lite.claims.sections.statements`.
@@ -256,7 +256,7 @@ def papers_tables(overall: pd.DataFrame, claims: pd.DataFrame) -> HTML:
 
 
 def counted(overall: pd.DataFrame) -> str:
-    """How many claims came to which verdict, and what the correction for testing many took away.
+    """Say how many claims got which verdict, and how many the correction for multiple testing changed.
 
     Args:
         overall: Rows of `gendyn_lite.claims.sections.statements`.
@@ -271,7 +271,7 @@ def counted(overall: pd.DataFrame) -> str:
 
 
 def _statements_table(overall: pd.DataFrame, *, caption: str, label: str = "") -> str:
-    """Each claim of a paper over all networks: its value where it is furthest from holding, and its verdict."""
+    """Write each claim of a paper over all networks: its verdict, and the value that is furthest from holding."""
     heads = ("Claim", "Paper", "Ours (95 % interval)", "Verdict")
     late = not overall["prior"].any()
     rows = [_statement(row, after=not late) for row in overall.to_dict("records")]
@@ -280,15 +280,15 @@ def _statements_table(overall: pd.DataFrame, *, caption: str, label: str = "") -
 
 
 def _statement(row: Mapping[Hashable, Any], *, after: bool) -> list[str]:
-    """The cells of a claim over all networks."""
+    """Write the cells of a claim over all networks."""
     where = html.escape(row["source"]).replace(". ", ".&nbsp;") + (f"; {_chapter(row)}" if row["chapter"] else "")
     ours = "– (values&nbsp;below)" if row["others"] else "–"
-    if row["networks"]:  # a line ends before the interval, and not within
+    if row["networks"]:  # a line may break before the interval but not inside it
         ours = interval(row["value"], row["low"], row["high"]).replace(" ", "&nbsp;").replace("&nbsp;", " ", 1)
     named = f"{html.escape(row['statement'])} <small>·&nbsp;{where}</small>"
     return [named, html.escape(row["paper_value"]), ours, _sign(row, after=after)]
 
 
 def _chapter(row: Mapping[Hashable, Any]) -> str:
-    """A link to the section of the chapter that shows a claim."""
+    """Write a link to the section of the chapter that shows a claim."""
     return f'<a href="{row["chapter"]}.html#{row["section"]}">chapter&nbsp;{str(row["chapter"])[1:2]}</a>'

@@ -1,8 +1,8 @@
-"""A small network that the reader trains in the page itself, as a figure: no kernel, no request, one click.
+"""A small network that the reader trains in the page with one click, without a kernel or a network connection.
 
-It is written in plain JavaScript. A library such as jax-js would do it too, and was tried; these five hundred lines
-have nothing to install, to pin or to license, weigh a tenth of it, and run wherever JavaScript does.
-What they compute is tested against PyTorch and this library's measures on the same weights (tests/charts/test_toy.py).
+It is written in plain JavaScript. A library such as jax-js was tried and works too, but these five hundred lines need
+no installation, version pin or licence, are a tenth of its size, and run wherever JavaScript does. Tests compare their
+results with PyTorch and with this library's measures on the same weights (tests/charts/test_toy.py).
 """
 
 from __future__ import annotations
@@ -10,21 +10,20 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
 from IPython.display import HTML, display
 
-from gendyn_lite.charts.figure import coded, slug
+from gendyn_lite.charts.figure import asset, coded, slug
 from gendyn_lite.charts.html import plain_table
 from gendyn_lite.errors import UserError
 
 SCRIPTS = ("toy_engine.js", "toy_plane.js", "toy.js")
 LEVELS = 16  # grey levels above black of the embedded digits
-ASKS = ("path", "interval", "stiffness")  # what is asked: a file each
+ASKS = ("path", "interval", "stiffness")  # measures that can be asked, with an HTML file each
 SHOWN = 11  # digits of each kind to choose from
-MOST = 6  # digits shown that a step helps most, or harms most
+MOST = 6  # number of digits shown that a step helps most, or harms most
 MISSING = "JavaScript is off: no network can be trained in this page. This is what the library recorded instead."
 TRIED = """<div class="gendyn-table" tabindex="0" role="region" aria-label="What you tried" hidden><table>
 <caption>What you tried</caption><thead><tr>{heads}</tr></thead><tbody class="gendyn-toy-tried"></tbody>
@@ -39,10 +38,10 @@ SLOT = '<span><canvas width="8" height="8" role="img" aria-label=""></canvas><sp
 
 
 def letters(x: np.ndarray) -> str:
-    """Images of 17 grey levels as text, a letter a pixel: small, and smaller when compressed.
+    """Encode images with 17 grey levels as text, one letter for each pixel.
 
     Args:
-        x: 8-bit images with the levels round(k · 255/16), uint8 of any shape.
+        x: Images with the levels round(k · 255/16), uint8 of any shape.
 
     Raises:
         UserError: There are other levels.
@@ -68,14 +67,14 @@ def show(
     """Display a network to be trained in the page.
 
     Args:
-        given: Data and settings, of `gendyn_lite.chapters.toy.given`.
+        given: Data and settings, as from `gendyn_lite.chapters.toy.given`.
         title: Title of the figure.
-        caption: What it is, and what it is not, in a sentence.
-        controls: What can be set, by its key (``"labels"``, ``"rate"``, ``"width"``, ``"seed"``): the words of a
-            menu, and value and words of each choice. It opens at the value that the settings have.
-        recorded: Heads, rows and caption of the table of a recorded run, for readers without JavaScript.
-        ask: What the network is asked, of `ASKS`: ``"path"`` at a point of the plane, the others about a digit that is
-            chosen. Without any, a table collects what was tried.
+        caption: A sentence on what it is, and what it is not.
+        controls: Key of a setting (``"labels"``, ``"rate"``, ``"width"``, ``"seed"``) → the words of its menu, and the
+            value and words of each choice. Menus open at the value in the settings.
+        recorded: Heads, rows and caption of a table of recorded runs, for readers without JavaScript.
+        ask: Measures that can be asked of the network, of `ASKS`: ``"path"`` at a point of the plane, the others for a
+            chosen digit. If empty, a table collects the settings that were tried.
     """
     name, (heads, rows, about) = f"toy-{slug(title)}", recorded
     settings = given["settings"]
@@ -85,7 +84,7 @@ def show(
     tried = "".join(
         f'<th scope="col">{html.escape(head)}</th>' for head in (*(one[0] for one in controls.values()), *ENDED)
     )
-    figure = _text("toy.html").format(
+    figure = asset("toy.html").format(
         **words,
         title=html.escape(title),
         caption=coded(caption),
@@ -100,7 +99,7 @@ def show(
 
 
 def _menu(key: str, label: str, choices: Sequence[tuple[str, str]], opens: str) -> str:
-    """A setting to choose."""
+    """Write a menu for a setting."""
     options = (
         f'<option value="{value}"{" selected" * (value == opens)}>{html.escape(words)}</option>'
         for value, words in choices
@@ -109,27 +108,27 @@ def _menu(key: str, label: str, choices: Sequence[tuple[str, str]], opens: str) 
 
 
 def _hidden(key: str, value: str) -> str:
-    """A setting that stays."""
+    """Write a fixed setting."""
     return f'<input type="hidden" name="{key}" value="{value}">'
 
 
 def _asked(given: Mapping[str, Any], ask: Sequence[str], words: Mapping[str, Any]) -> str:
-    """The elements below the curves: a plane, or digits and what is said of the one that is chosen."""
+    """Write the elements below the curves: a plane, or digits to choose from and the measures of the chosen one."""
     parts = {
         "slots": SLOT * MOST,
         "unseen": len(given["test"]["classes"]),
         "classes": "".join(f"<option>{one}</option>" for one in given["classes"]),
         "sliders": _sliders(**given["plane"]) if "plane" in given else "",
     }
-    asked = "".join(_text(f"toy_{one}.html").format(**words, **parts, open=" open" * (one == ask[0])) for one in ask)
+    asked = "".join(asset(f"toy_{one}.html").format(**words, **parts, open=" open" * (one == ask[0])) for one in ask)
     if "path" in ask:
         return asked
     digits = {key: _digits(key, given[key]["classes"]) for key in ("train", "test")}
-    return _text("toy_ask.html").format(**digits, asked=asked)
+    return asset("toy_ask.html").format(**digits, asked=asked)
 
 
 def _digits(key: str, classes: Sequence[int]) -> str:
-    """Digits to choose from; the script adds their pixels, their labels and what the network says."""
+    """Write the digits to choose from; the script adds their pixels, labels and predictions."""
     kind, ends = {"train": ("Training", ", labelled "), "test": ("Unseen", "")}[key]
     heard = [
         f"{kind} digit {i + 1}, a {classes[i]}, labelled " if ends else f"{kind} digit {i + 1}, a "
@@ -143,7 +142,7 @@ def _digits(key: str, classes: Sequence[int]) -> str:
 
 
 def _sliders(*, low: Sequence[float], high: Sequence[float], point: Sequence[float], **_: Any) -> str:
-    """The coordinates of the point in a plane."""
+    """Write sliders for the coordinates of the point in the plane."""
     return "".join(
         f'<label>{word} <input type="range" name="{key}" min="{low[i]}" max="{high[i]}" step="0.02" value="{point[i]}">'
         "</label>"
@@ -152,16 +151,11 @@ def _sliders(*, low: Sequence[float], high: Sequence[float], point: Sequence[flo
 
 
 def script() -> str:
-    """The script of a page that has such a network: a function of the files, one after the other."""
-    inner = "\n".join(map(_text, SCRIPTS))
+    """Return the script of a page with such a network: all files, wrapped in one function."""
+    inner = "\n".join(map(asset, SCRIPTS))
     return f'window.gendynToys ||= (function () {{\n"use strict";\n{inner}}})();\nwindow.gendynToys();\n'
 
 
 def style() -> str:
-    """Its style sheet."""
-    return _text("toy.css")
-
-
-def _text(name: str) -> str:
-    """A file beside this one."""
-    return files("gendyn_lite.charts").joinpath(name).read_text(encoding="utf-8")
+    """Return the style sheet."""
+    return asset("toy.css")

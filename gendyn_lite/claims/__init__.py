@@ -1,8 +1,8 @@
-"""What a paper claims, what it is held to, and what our runs say: criteria on record, tests, verdicts.
+"""Claims of papers, the criteria by which they are judged, and the verdicts of our runs.
 
-Each chapter's claims are on record in a file, `claims.toml`, written before the runs; what the chapter computes is one
-statistic for each, a value a seed. `gendyn_lite.claims.record` reads the file, `inference` has the intervals and
-verdicts, and `sections` the claims of a paper over all networks and data sets.
+Each chapter's claims are on record in a file, `claims.toml`, which is written before the runs. The chapter computes one
+statistic for each claim, with a value for each seed. `gendyn_lite.claims.record` reads the file, `inference` computes
+intervals and verdicts, and `sections` combines the claims over all networks and data sets.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pandas as pd
 from gendyn_lite.claims.inference import Estimate, PValues, bounds, estimate, first, p_values, places
 from gendyn_lite.errors import UserError
 
-COMPARED = {  # what is equal where runs are compared, in words
+COMPARED = {  # what is equal when runs are compared → words for it
     "one run": "within each run",
     "equal epochs": "after equal numbers of epochs",
     "equal fit": "when the training labels are fitted",
@@ -30,33 +30,33 @@ COMPARED = {  # what is equal where runs are compared, in words
     "unequal fit": "with training labels fitted unequally well",
 }
 DECIDING = ("statistic", "experiments", "type", "scale", "criterion", "seeds", "pooled", "primary", "resolution")
-# Id of a claim → runs to one value a seed or an estimate, or None where the claim says nothing of these runs.
+# Id of a claim → function of runs that gives a value for each seed, an estimate, or None if the claim does not apply.
 Statistics = Mapping[str, Callable[..., "pd.Series | Estimate | None"]]
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim on one network and data set, and what our runs say of it there.
+    """A claim on one network and data set, and the verdict of our runs there.
 
     Attributes:
         id: Its name on record.
         statement: The claim, in our words.
         source: Figure or table of the paper.
-        paper_value: The paper's figure as text, or what it says in words.
-        criterion: What is measured and what it is held to, in words.
-        subject: What was measured on: network and data.
-        value: Our mean over seeds; the largest value where one is enough.
-        low: Lower end of its 95 % interval; missing where there is none.
+        paper_value: The paper's value as text, or what it says in words.
+        criterion: What is measured and what it is compared with, in words.
+        subject: The network and data.
+        value: Our mean over seeds; for an existence claim our largest value.
+        low: Lower end of its 95 % interval; NaN if there is none.
         high: Upper end.
-        n_seeds: Number of independent seeds, or of what stands for them (`Entry.unit`).
-        effect: Our mean minus the value of no effect.
+        n_seeds: Number of independent seeds, or of other units (`unit`).
+        effect: Our value minus the value of no effect.
         verdict: One of `gendyn_lite.claims.inference.VERDICTS`, for this network alone.
         null: The value of no effect.
         delta: The smallest effect that matters.
         center: The mean on the scale of the intervals (`gendyn_lite.claims.inference.Estimate`).
         error: Its standard error.
         freedom: Degrees of freedom.
-        unit: What is counted by n_seeds.
+        unit: What `n_seeds` counts.
     """
 
     id: str
@@ -80,32 +80,32 @@ class Claim:
 
 
 def table(claims: Iterable[Claim]) -> pd.DataFrame:
-    """The claims as a table, a row each, columns named as the fields of `Claim`."""
+    """Return claims as a table, with a row for each and the fields of `Claim` as columns."""
     return pd.DataFrame([asdict(claim) for claim in claims], columns=pd.Index(Claim.__dataclass_fields__))
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A claim as it is on record. Words and numbers may name what only the runs tell, such as ``"chance"``.
+    """A claim on record. Its words and numbers may refer to names that only the runs know, such as ``"chance"``.
 
     Attributes:
-        id: A short name that stays, in snake_case.
-        statement: The claim, in our words; ``{name}`` stands for a word that the runs tell, here and in `paper_value`.
+        id: A short permanent name, in snake_case.
+        statement: The claim, in our words. Here and in `paper_value` ``{name}`` is replaced by a value of the runs.
         source: Figure, table or section of the paper.
-        paper_value: The paper's figure as text, or what it says in words.
-        statistic: What is measured, one value a seed, in words.
-        experiments: Whose runs it is judged by.
+        paper_value: The paper's value as text, or what it says in words.
+        statistic: What is measured, with one value for each seed, in words.
+        experiments: The experiments whose runs judge it.
         type: ``"existence"``, ``"difference"``, ``"association"``, ``"equivalence"`` or ``"computed"``.
-        scale: What the statistic is, one of `gendyn_lite.claims.inference.SCALES`.
-        criterion: ``at_least`` of an existence; else ``more_than``, ``less_than`` or ``equal_to`` the value of no
-            effect, and ``delta``, the smallest effect that matters (relative to it where the scale is a ratio).
-        seeds: How many a network needs before the claim can hold there.
-        pooled: ``"every"``: it must hold on every network; ``"mean"``: in the mean over networks.
-        primary: Whether it is one of the paper's own claims, which share the chance of a false "holds".
-        compared: What is equal where runs are compared, one of `COMPARED`.
+        scale: The kind of quantity, one of `gendyn_lite.claims.inference.SCALES`.
+        criterion: For an existence ``at_least``; else ``more_than``, ``less_than`` or ``equal_to`` with the value of no
+            effect, and ``delta``, the smallest effect that matters (relative to that value if the scale is a ratio).
+        seeds: Number of seeds that a network needs before the claim can hold on it.
+        pooled: ``"every"`` if the claim must hold on every network, ``"mean"`` if in the mean over networks.
+        primary: Whether it is one of the paper's own claims, which are corrected together for multiple testing.
+        compared: What is equal when runs are compared, one of `COMPARED`.
         resolution: What the statistic is rounded to, in its units.
-        only: The runs that it speaks of, by fields of their configuration; empty for all of the experiments.
-        unit: What its values are of, and are counted in: seeds, or what is drawn instead.
+        only: The runs that it is about, by fields of their configuration; empty for all runs of the experiments.
+        unit: What its values are counted in: seeds, or what is drawn instead.
     """
 
     id: str
@@ -127,29 +127,29 @@ class Entry:
 
     @property
     def sign(self) -> int:
-        """-1 where it says 'less', else 1."""
+        """-1 if the claim says 'less', else 1."""
         return -1 if "less_than" in self.criterion else 1
 
     def of(self, runs: pd.DataFrame) -> pd.DataFrame:
-        """The rows of a tidy table that it speaks of."""
+        """Return the rows of a tidy table that the claim is about."""
         settings = {"experiment": self.experiments, **self.only}
         return runs[runs[list(settings)].isin({name: list(values) for name, values in settings.items()}).all(axis=1)]
 
     def fingerprint(self) -> str:
-        """A hash of all that decides: editing the words of a claim ages no run, editing its criterion does."""
+        """Hash everything that decides the verdict; editing only the words of a claim does not change the hash."""
         deciding = json.dumps({name: getattr(self, name) for name in DECIDING}, sort_keys=True)
         return hashlib.sha256(deciding.encode()).hexdigest()[:12]
 
     def judge(self, values: Iterable[float] | Estimate, subject: str, known: Mapping[str, Any]) -> Claim:
-        """The claim on one network and data set, with the verdict there.
+        """Judge the claim on one network and data set.
 
         Args:
-            values: One value a seed, missing ones are left out; or what is known of the statistic, with its error.
-            subject: Network and data.
-            known: What the runs tell, by name.
+            values: One value for each seed (NaN is left out), or an estimate of the statistic with its error.
+            subject: The network and data.
+            known: Values of the runs that the claim may refer to, by name.
 
         Raises:
-            UserError: The claim names what is not known, or a value lies outside the range of its scale.
+            UserError: The claim refers to an unknown name, or a value lies outside the range of its scale.
 
         >>> about = {"id": "gains", "statement": "It {what}", "source": "Fig. 1", "paper_value": "more", "seeds": 5}
         >>> held = {"statistic": "accuracy", "type": "difference", "scale": "share", "experiments": ("demo",)}
@@ -180,7 +180,7 @@ class Entry:
         return Claim(**about, center=found.center, error=found.error, freedom=found.freedom, unit=self.unit)
 
     def alone(self, found: Estimate, null: float, delta: float, best: float) -> str:
-        """The verdict on one network, with no other claim beside it."""
+        """Return the verdict on one network, without correction for multiple testing."""
         if found.n == 0 or self.type == "computed":
             return "computed" if found.n else "not run"
         if self.type == "existence":
@@ -189,15 +189,15 @@ class Entry:
         return first(tests, n=found.n, needed=self.seeds)
 
     def places(self, p: PValues) -> dict[str, float]:
-        """The verdicts that the tests of this claim can give, in order: `gendyn_lite.claims.inference.places`.
+        """Return the possible verdicts on this claim in order, as `gendyn_lite.claims.inference.places` does.
 
         Args:
-            p: The p values of where its effect lies.
+            p: The p values of its effect.
         """
         return places(p, equivalence=self.type == "equivalence")
 
     def _in_words(self, null: float, delta: float) -> str:
-        """What is measured and what it is held to: one threshold, δ beyond no effect."""
+        """Say what is measured and what it is compared with: a threshold that is δ beyond no effect."""
         if self.type == "computed":
             return f"{self.statistic}, computed"
         if self.type == "existence":
@@ -210,7 +210,7 @@ class Entry:
 
 
 def _number(value: float | str, known: Mapping[str, Any]) -> float:
-    """A number of the record, or what the runs tell under that name."""
+    """Return a number of the record, or the value of the runs with that name."""
     return known[value] if isinstance(value, str) else value
 
 
@@ -227,19 +227,19 @@ class Record:
     entries: Mapping[str, Entry]
 
     def judge(self, subject: str, statistics: Statistics, *runs: Any, **known: Any) -> list[Claim]:
-        """Some of the claims on one network and data set, in the order of the statistics.
+        """Judge some of the claims on one network and data set.
 
         Args:
-            subject: Network and data.
-            statistics: The statistic of each of these claims, by id.
-            *runs: What each statistic is computed from.
-            **known: What the runs tell, for claims that name it.
+            subject: The network and data.
+            statistics: Id of a claim → its statistic.
+            *runs: The arguments of each statistic.
+            **known: Values of the runs that claims refer to, by name.
 
         Returns:
-            One claim for each statistic that is not None.
+            A claim for each statistic that is not None, in the order of the statistics.
 
         Raises:
-            UserError: A claim names what is not known.
+            UserError: A claim refers to an unknown name.
         """
         found = ((self.entries[name], statistic(*runs)) for name, statistic in statistics.items())
         return [entry.judge(values, subject, known) for entry, values in found if values is not None]

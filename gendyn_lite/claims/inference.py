@@ -17,9 +17,9 @@ from scipy import special
 
 from gendyn_lite.errors import UserError
 
-LEVEL = 0.025  # of each one-sided test: an interval of 95 % has both
-FEWEST = 5  # seeds from which a claim about a difference can hold
-ALIKE = 1e-12  # seeds that differ by less, on the open scale, differ by rounding
+LEVEL = 0.025  # of each one-sided test; a 95 % interval consists of two
+FEWEST = 5  # fewest seeds for a claim about a difference to hold
+ALIKE = 1e-12  # smaller differences between seeds, on the open scale, are rounding
 VERDICTS: tuple[str, ...] = ("holds", "holds, small", "negligible", "reversed", "undecided", "computed", "not run")
 MEANING = {
     "holds": "the whole interval lies beyond δ, the smallest effect that matters, on the side of the claim; where the "
@@ -36,12 +36,12 @@ MEANING = {
 
 
 class Scale(NamedTuple):
-    """A quantity's range, and the scale without bounds on which its seeds are averaged.
+    """The range of a quantity, and an unbounded ("open") scale on which seeds are averaged.
 
     Attributes:
-        low: The least value that it can have.
-        high: The largest.
-        open: Maps the range to all numbers.
+        low: The smallest possible value.
+        high: The largest possible value.
+        open: Maps the range to all real numbers.
         back: Maps them back.
     """
 
@@ -65,7 +65,7 @@ class Estimate(NamedTuple):
 
     Attributes:
         center: The mean over seeds, on the open scale.
-        error: Its standard error; missing where there is none.
+        error: Its standard error; NaN if there is none.
         freedom: Degrees of freedom of Student's t.
         scale: One of `SCALES`.
         n: Number of seeds.
@@ -83,19 +83,19 @@ class Estimate(NamedTuple):
         return float(SCALES[self.scale].back(np.float64(self.center)))
 
     def interval(self) -> tuple[float, float]:
-        """Where the mean lies, with 95 % confidence; within the quantity's range.
+        """Return the 95 % confidence interval of the mean, which lies within the quantity's range.
 
         >>> low, high = estimate([0.92, 0.94, 1.0], scale="share", resolution=0.01).interval()
         >>> 0 < low < 0.95 < high < 1
         True
         """
         half = self.error * _quantile(self.freedom) if self.n > 1 else math.nan
-        with np.errstate(over="ignore"):  # a ratio without an upper end
+        with np.errstate(over="ignore"):  # the upper end of a ratio may be infinite
             ends = SCALES[self.scale].back(np.array([self.center - half, self.center + half]))
         return float(ends[0]), float(ends[1])
 
     def above(self, bound: float) -> float:
-        """One-sided p value of 'the mean is above `bound`', in the units of the quantity; missing without an error.
+        """Return the one-sided p value of 'the mean is above `bound`'; NaN if there is no standard error.
 
         >>> round(estimate([1.0, 2.0, 3.0]).above(0.0), 3)
         0.037
@@ -103,7 +103,7 @@ class Estimate(NamedTuple):
         return float(special.stdtr(self.freedom, (self._opened(bound) - self.center) / self.error))
 
     def below(self, bound: float) -> float:
-        """One-sided p value of 'the mean is below `bound`'."""
+        """Return the one-sided p value of 'the mean is below `bound`'."""
         return float(special.stdtr(self.freedom, (self.center - self._opened(bound)) / self.error))
 
     def _opened(self, bound: float) -> float:
@@ -113,16 +113,16 @@ class Estimate(NamedTuple):
 
 
 def estimate(values: Iterable[float], *, scale: str = "number", resolution: float = 0.0) -> Estimate:
-    """The mean of independent seeds on the open scale of a quantity.
+    """Estimate the mean of independent seeds on the open scale of a quantity.
 
-    A value at an end of the range counts as half a resolution within it. The interval reaches at least one resolution
-    to each side: seeds that agree are no proof that the next one would.
+    A value at an end of the range is moved inside by half the resolution. The interval extends at least one resolution
+    to each side, because seeds that agree do not prove that the next one would agree too.
 
     Args:
-        values: One value per seed [n]; missing ones are left out.
-        scale: What the values are, one of `SCALES`.
+        values: One value for each seed [n]; NaN is left out.
+        scale: The kind of quantity, one of `SCALES`.
         resolution: What the values are rounded to, in their units: 1/n for a share of n, 3 for an epoch if every third
-            one was evaluated. Without it, equal values have no interval.
+            one was evaluated. Without it equal values have no interval.
 
     Raises:
         UserError: The scale is unknown, or a value lies outside its range.
@@ -155,26 +155,26 @@ def estimate(values: Iterable[float], *, scale: str = "number", resolution: floa
 
 
 def _quantile(freedom: float) -> float:
-    """What Student's t exceeds with probability `LEVEL`."""
+    """Return the value that Student's t exceeds with probability `LEVEL`."""
     return -float(special.stdtrit(freedom, LEVEL))
 
 
 def _reach(scale: Scale, center: float, resolution: float, inside: tuple[float, float]) -> float:
-    """How far one resolution is from the mean on the open scale: the larger of both sides."""
+    """Return one resolution around the mean as a distance on the open scale, the larger of both sides."""
     value = float(scale.back(np.float64(center)))
     ends = scale.open(np.clip(np.array([value - resolution, value + resolution]), *inside))
     return float(np.abs(ends - center).max())
 
 
 class PValues(NamedTuple):
-    """One-sided p values of where an effect lies.
+    """p values of statements about an effect.
 
     Attributes:
-        beyond: 'It is beyond δ, in the direction of the claim.'
-        positive: 'It is beyond zero, in the direction of the claim.'
-        within: 'It is within ±δ' (the larger one of two one-sided tests).
-        negative: 'It is beyond zero, in the other direction.'
-        outside: 'It is beyond δ, on one side or the other.'
+        beyond: Of 'it is beyond δ, in the direction of the claim'.
+        positive: Of 'it is beyond zero, in the direction of the claim'.
+        within: Of 'it is within ±δ' (the larger of two one-sided p values).
+        negative: Of 'it is beyond zero, in the opposite direction'.
+        outside: Of 'it is beyond δ, in either direction'.
     """
 
     beyond: float
@@ -185,7 +185,7 @@ class PValues(NamedTuple):
 
 
 def bounds(null: float, delta: float, scale: str) -> dict[int, float]:
-    """Where an effect begins to matter, above no effect (1) and below it (-1).
+    """Return the values from which an effect matters, above (1) and below (-1) the value of no effect.
 
     >>> bounds(0.5, 0.1, "share"), bounds(1.0, 1.0, "ratio")
     ({1: 0.6, -1: 0.4}, {1: 2.0, -1: 0.5})
@@ -196,14 +196,14 @@ def bounds(null: float, delta: float, scale: str) -> dict[int, float]:
 
 
 def p_values(found: Estimate, *, delta: float, null: float = 0.0, sign: int = 1) -> PValues:
-    """Where the effect lies, `found` minus `null`.
+    """Compute the p values of the effect, `found` minus `null`.
 
     Args:
-        found: Of the statistic.
-        delta: The smallest effect that matters, in the units of the statistic; for a ratio, relative (0.1: a tenth
-            more, or as many times less).
-        null: The value of no effect: 0, and 1 for ratios.
-        sign: 1 where the claim says 'more', -1 where it says 'less'.
+        found: The estimate of the statistic.
+        delta: The smallest effect that matters, in the units of the statistic; for a ratio it is relative (0.1 means a
+            factor of 1.1 or 1/1.1).
+        null: The value of no effect: 0, or 1 for ratios.
+        sign: 1 if the claim says 'more', -1 if it says 'less'.
 
     >>> [round(p, 3) for p in p_values(estimate([0.2, 0.3, 0.4]), delta=0.1)]
     [0.037, 0.018, 0.963, 0.982, 0.074]
@@ -217,11 +217,14 @@ def p_values(found: Estimate, *, delta: float, null: float = 0.0, sign: int = 1)
 
 
 def all_of(each: Sequence[PValues]) -> PValues:
-    """The tests of 'on every network': what must be so on all is as sure as where it is least; what refutes it, on one.
+    """Combine p values for claims about every network.
+
+    What must be true on all networks has the largest p value; what refutes the claim on one network has the smallest
+    one times the number of networks (Bonferroni). Networks where the effect is negligible, and those without an
+    interval, do not refute it.
 
     Args:
-        each: The p values on each network; those of refuting it are multiplied by their number (Bonferroni). A network
-            where the effect is negligible does not refute it, nor does one without an interval.
+        each: The p values on each network.
 
     >>> all_of([PValues(0.01, 0.001, 1.0, 1.0, 0.02), PValues(1.0, 1.0, 0.2, 0.01, 0.4)])
     PValues(beyond=1.0, positive=1.0, within=1.0, negative=0.02, outside=0.04)
@@ -233,7 +236,7 @@ def all_of(each: Sequence[PValues]) -> PValues:
 
 
 def mean_of(each: Sequence[Estimate]) -> Estimate:
-    """The mean over networks, each with the error of its own seeds (Welch and Satterthwaite's degrees of freedom).
+    """Average estimates over networks, with the degrees of freedom of Welch and Satterthwaite.
 
     Args:
         each: The networks' estimates, on one scale.
@@ -251,11 +254,11 @@ def mean_of(each: Sequence[Estimate]) -> Estimate:
 
 
 def places(p: PValues, *, equivalence: bool) -> dict[str, float]:
-    """The verdicts that the tests of a claim can give, in order, each with the p value that decides it.
+    """Return the possible verdicts on a claim in order, each with the p value that decides it.
 
     Args:
         p: The p values.
-        equivalence: Whether the claim says 'as much as', which holds within ±δ and is reversed beyond it.
+        equivalence: Whether the claim says 'as much as': it then holds within ±δ and is reversed beyond it.
 
     >>> list(places(PValues(0.01, 0.001, 1.0, 1.0, 0.02), equivalence=False))
     ['holds', 'holds, small', 'negligible', 'reversed']
@@ -266,12 +269,12 @@ def places(p: PValues, *, equivalence: bool) -> dict[str, float]:
 
 
 def first(tests: Mapping[str, float], *, n: int, needed: int = FEWEST) -> str:
-    """The first verdict that the tests of a claim allow: the first whose p value is small enough.
+    """Return the first verdict whose p value is small enough.
 
     Args:
-        tests: The p value of each verdict, as of `places`, corrected where several claims are tested.
+        tests: The p value of each verdict, as from `places`, possibly corrected for multiple testing.
         n: Number of seeds.
-        needed: Fewer seeds than this leave it undecided.
+        needed: Number of seeds below which the claim is undecided.
 
     >>> clear = PValues(beyond=0.01, positive=0.001, within=1.0, negative=1.0, outside=0.02)
     >>> [first(places(clear, equivalence=False), n=n) for n in (5, 3, 0)]

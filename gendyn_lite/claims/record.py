@@ -1,4 +1,4 @@
-"""Reads the claims on record in a file: a mistake in one is named in one line."""
+"""Reads the claims on record in a file; mistakes are reported in one line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gendyn_lite.claims import COMPARED, Entry, Record, Statistics
 from gendyn_lite.claims.inference import FEWEST, SCALES
 from gendyn_lite.errors import UserError, unknown_name
 
-# What each type of claim says of its statistic: the words of its criterion, in the order of the file.
+# Type of claim → the possible sets of keys of its criterion, in the order of the file.
 CRITERIA = {
     "existence": (("at_least",),),
     "difference": (("more_than", "delta"), ("less_than", "delta")),
@@ -21,8 +21,8 @@ CRITERIA = {
     "computed": ((),),
 }
 POOLED = ("every", "mean")
-NUMBER = (int, float, str)  # or what the runs tell under that name
-# What stands in a file for a field of `Entry` of some type, and how that is called.
+NUMBER = (int, float, str)  # a number, or the name of a value that the runs provide
+# Type of a field of `Entry` → the types of its value in a file, and words for them.
 KINDS = {
     "str": ((str,), "text"),
     "tuple[str, ...]": ((list,), "a list"),
@@ -37,14 +37,14 @@ REQUIRED = [field.name for field in fields(Entry) if field.default is field.defa
 
 
 def on_record(path: str | Path, *statistics: Statistics) -> Record:
-    """The claims of a file, each of which has its statistic.
+    """Read the claims of a file, and check that each has a statistic.
 
     Args:
         path: A file of claims, or the module beside it that computes their statistics.
-        *statistics: Groups of statistics by the ids of their claims: together one for every claim of the file.
+        *statistics: Groups of statistics by the ids of their claims; together one for every claim of the file.
 
     Raises:
-        UserError: As `read`; or a claim has no statistic, or a statistic no claim.
+        UserError: As for `read`; or a claim has no statistic, or a statistic has no claim.
     """
     path = Path(path).with_suffix(".toml")
     record = read(path)
@@ -59,14 +59,14 @@ def on_record(path: str | Path, *statistics: Statistics) -> Record:
 
 
 def read(path: Path) -> Record:
-    """The claims of a file.
+    """Read the claims of a file.
 
     Args:
         path: The file.
 
     Raises:
-        UserError: It cannot be read, an entry lacks a field or has another, a value or a criterion is unknown, or an id
-            is there twice.
+        UserError: The file cannot be read, an entry lacks a field or has an unknown one, a value or a criterion is
+            invalid, or an id is duplicated.
     """
     try:
         content = tomllib.loads(path.read_text("utf-8"))
@@ -89,7 +89,7 @@ def _place(path: Path) -> str:
 
 
 def _problem(row: Mapping[str, Any]) -> str:
-    """What is wrong with an entry of a file, in words; nothing if it is one."""
+    """Say what is wrong with an entry of a file; empty if nothing is."""
     for name, value in row.items():
         if name not in FIELDS:
             return f"has an {unknown_name('field', name, FIELDS)}"
@@ -109,7 +109,7 @@ def _problem(row: Mapping[str, Any]) -> str:
 
 
 def _criterion_problem(row: Mapping[str, Any]) -> str:
-    """What is wrong with the criterion of an entry whose fields are known, in words."""
+    """Say what is wrong with the criterion of an entry whose fields are valid; empty if nothing is."""
     kind, criterion, tested = row["type"], row["criterion"], row["type"] not in ("existence", "computed")
     if tuple(criterion) not in CRITERIA[kind]:
         valid = "; ".join(" and ".join(names) or "{}" for names in CRITERIA[kind])

@@ -1,4 +1,4 @@
-"""The claims of every page, network by network, and each paper's claims over all of them. Knows no chapter by name."""
+"""Judging the claims of all pages: network by network, and over all networks. This module names no chapter."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ PUBLISHED = "published-results"  # the section of most pages
 
 
 class Section(NamedTuple):
-    """Claims that come from the same published tables and stand in the same section of a page.
+    """Claims that are judged by the same published tables and shown in the same section of a page.
 
     Attributes:
-        record: Where they are on record.
+        record: The record that they are in.
         anchor: The section's anchor on its page.
-        tables: Published experiments; the claims are given all their rows together.
-        claims: Tidy table → table of claims.
-        only: Ids of those that stand here; empty for all.
+        tables: Published experiments, whose rows are judged together.
+        claims: Judges a tidy table, and returns a table of claims.
+        only: Ids of the claims that the section shows; empty for all.
     """
 
     record: Record
@@ -38,15 +38,15 @@ class Section(NamedTuple):
 
 
 def all_claims(sections: Iterable[tuple[str, Section]], *, folder: Path | None = None) -> pd.DataFrame:
-    """Every claim on every network and data set that the published tables speak of.
+    """Judge claims on every network and data set in the published tables.
 
     Args:
-        sections: Which claims: pairs of the page's name and a section of it.
+        sections: The claims, as pairs of a page's name and one of its sections.
         folder: Folder of the published tables.
 
     Returns:
         The columns of `gendyn_lite.claims.Claim`, then ``paper``, ``chapter``, ``section``, and ``prior``: whether the
-        criterion was on record before any of the claim's runs.
+        criterion was on record before all of the claim's runs.
 
     Raises:
         UserError: Nothing is published, or a table was edited by hand.
@@ -58,14 +58,14 @@ def all_claims(sections: Iterable[tuple[str, Section]], *, folder: Path | None =
 
 
 def by_section(sections: Iterable[tuple[str, Section]], *, folder: Path | None = None) -> Iterator[pd.DataFrame]:
-    """The claims of each section whose tables are published: those of `all_claims`, in parts.
+    """Yield the claims of each section whose tables are published: the result of `all_claims` in parts.
 
     Args:
-        sections: As of `all_claims`.
+        sections: As for `all_claims`.
         folder: Folder of the published tables.
     """
     there = set(published_experiments(folder=folder))
-    judged: dict[Any, pd.DataFrame] = {}  # sections that ask the same of the same tables are judged once
+    judged: dict[Any, pd.DataFrame] = {}  # sections with the same function and tables are judged once
     read = cache(partial(published, folder=folder))
     for chapter, section in sections:
         if not there.issuperset(section.tables):
@@ -79,7 +79,7 @@ def by_section(sections: Iterable[tuple[str, Section]], *, folder: Path | None =
 
 
 def _judged(section: Section, read: Callable[[str], pd.DataFrame]) -> pd.DataFrame:
-    """The claims of a section's tables, those of other sections among them, with ``prior``."""
+    """Judge a section's tables, and add the column ``prior``; this includes claims that other sections show."""
     runs = pd.concat([read(name) for name in section.tables], ignore_index=True)
     found = section.claims(runs)
     prior = {name: on_record_before(section.record.entries[name], runs) for name in found["id"].unique()}
@@ -87,19 +87,19 @@ def _judged(section: Section, read: Callable[[str], pd.DataFrame]) -> pd.DataFra
 
 
 def on_record_before(entry: Entry, runs: pd.DataFrame) -> bool:
-    """Whether a claim's criterion was on record, as it is now, before each of these runs: they bear its fingerprint.
+    """Whether each of these runs records the claim's present fingerprint, so that the criterion came before the runs.
 
     Args:
         entry: The claim.
         runs: A tidy table with the column ``criteria`` of `gendyn_lite.results.published`.
     """
-    used = entry.of(runs[["experiment", "criteria", *entry.only]])  # few of the columns that a table may have
+    used = entry.of(runs[["experiment", "criteria", *entry.only]])  # only the needed columns, since tables are wide
     mark = f"{entry.id}:{entry.fingerprint()}"
     return len(used) > 0 and all(mark in str(marks).split() for marks in used["criteria"].unique())
 
 
 class _Pooled(NamedTuple):
-    """A claim over its networks: what is shown of it, and what its tests say."""
+    """A claim over all its networks: its row in the table, its entry, and its tests."""
 
     row: dict[str, Any]
     entry: Entry
@@ -108,23 +108,24 @@ class _Pooled(NamedTuple):
 
 
 def statements(claims: pd.DataFrame, records: Iterable[Record]) -> pd.DataFrame:
-    """One row per claim: over all networks and data sets, and after Holm's correction for testing many.
+    """Judge each claim over all networks and data sets, with Holm's correction for multiple testing.
 
-    Networks with fewer seeds than the claim needs do not decide. Of the others it must hold on every one, or in their
-    mean, as is on record. The p values of one verdict are corrected together over all primary claims of a paper, so
-    that the chance of even one false "holds" is at most 2.5 % a paper; the other claims are not corrected.
+    Networks with fewer seeds than the claim needs do not count. On the others the claim must hold on every one, or in
+    the mean, as is on record. The p values of each verdict are corrected together over all primary claims of a paper,
+    so that the probability of any false "holds" is at most 2.5 % for each paper. Other claims are not corrected.
 
     Args:
         claims: A table of `all_claims`.
-        records: Where the claims are on record.
+        records: The records that the claims are in.
 
     Returns:
-        ``paper``, ``id``, ``statement``, ``source``, ``paper_value``, ``criterion``, ``needed`` (its threshold),
-        ``type``, ``statistic``, ``compared``, ``pooled``, ``primary``, ``unit``, ``prior``, ``chapter``, ``section``;
-        ``networks`` that decide and ``others`` with too few seeds; ``subject``, ``value``, ``low``, ``high`` of the
-        network that is furthest from holding (or of the mean); ``lowest`` and ``highest`` value and ``n_seeds``
-        (fewest) of those that decide, of all (and most) if none does; ``each`` verdict of theirs; ``alone``, the
-        verdict without the correction, ``verdict``, and ``why`` it is undecided, if it is.
+        A row per claim, with the columns ``paper``, ``id``, ``statement``, ``source``, ``paper_value``, ``criterion``,
+        ``needed`` (its threshold), ``type``, ``statistic``, ``compared``, ``pooled``, ``primary``, ``unit``, ``prior``,
+        ``chapter``, ``section``; ``networks``, the number of networks that decide, and ``others``, the number with too
+        few seeds; ``subject``, ``value``, ``low`` and ``high`` of the network that is furthest from holding (or of the
+        mean); ``lowest`` and ``highest`` value and the smallest ``n_seeds`` of the networks that decide (if none does,
+        of all networks, with the largest ``n_seeds``); ``each``, the verdicts on those networks; ``alone``, the verdict
+        without the correction; ``verdict``; and ``why`` it is undecided, if it is.
     """
     found: list[_Pooled] = []
     for record in records:
@@ -144,7 +145,7 @@ def statements(claims: pd.DataFrame, records: Iterable[Record]) -> pd.DataFrame:
 
 
 def _why(row: Mapping[Hashable, Any]) -> str:
-    """Why a claim is undecided: too few seeds, or networks on which it is clear, and not the same."""
+    """Say why a claim is undecided: too few seeds, networks that differ, or an unclear result; else empty."""
     if row["verdict"] != "undecided":
         return ""
     if not row["networks"]:
@@ -153,11 +154,11 @@ def _why(row: Mapping[Hashable, Any]) -> str:
 
 
 def corrected(each: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
-    """Holm's correction of several claims, of each verdict by itself.
+    """Apply Holm's correction to several claims, for each verdict separately.
 
     Args:
-        each: The tests of each claim by verdict, as of `gendyn_lite.claims.inference.places`; what 'holds' is tested
-            otherwise for an equivalence than for a difference, and corrected together.
+        each: The p values of each claim by verdict, as from `gendyn_lite.claims.inference.places`. Differences and
+            equivalences test 'holds' differently, but are corrected together.
 
     >>> corrected([{"holds": 0.01, "holds, small": 0.001}, {"holds": 0.02, "reversed": 0.9}])
     [{'holds': 0.02, 'holds, small': 0.001}, {'holds': 0.02, 'reversed': 0.9}]
@@ -167,13 +168,13 @@ def corrected(each: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
 
 
 def _pooled(entry: Entry, paper: str, rows: pd.DataFrame) -> _Pooled:
-    """A claim over the networks of some rows of `all_claims`, none if it was not run."""
+    """Judge a claim over the networks of some rows of `all_claims`; there are no rows if it was not run."""
     run = rows[rows["n_seeds"] > 0]
     enough = run[run["n_seeds"] >= entry.seeds]
     kept = ("id", "source", "type", "compared", "pooled", "primary", "statistic", "unit")
     about = {name: getattr(entry, name) for name in kept}
     words = {"statement": entry.statement, "paper_value": entry.paper_value, "criterion": entry.statistic}
-    words |= {} if len(rows) or "{" not in entry.paper_value else {"paper_value": "–"}  # only runs tell its words
+    words |= {} if len(rows) or "{" not in entry.paper_value else {"paper_value": "–"}  # its names need runs
     words |= {"chapter": "", "section": ""}
     about |= {name: rows[name].iloc[0] if len(rows) else word for name, word in words.items()}
     about["needed"] = str(about["criterion"]).removeprefix(f"{entry.statistic} is ")
@@ -196,7 +197,7 @@ def _pooled(entry: Entry, paper: str, rows: pd.DataFrame) -> _Pooled:
 
 
 def _tested(entry: Entry, about: dict[str, Any], rows: pd.DataFrame) -> _Pooled:
-    """A claim over networks that have seeds enough."""
+    """Judge a claim over networks with enough seeds."""
     numbers = zip(rows["center"], rows["error"], rows["freedom"], rows["n_seeds"], strict=True)
     each = [Estimate(center, error, freedom, entry.scale, n) for center, error, freedom, n in numbers]
     tests = [
@@ -217,13 +218,12 @@ def _tested(entry: Entry, about: dict[str, Any], rows: pd.DataFrame) -> _Pooled:
 
 
 def holm(p_values: pd.Series) -> pd.Series:
-    """Holm's step-down correction: the chance of one false claim among all is then at most the level.
+    """Apply Holm's step-down correction, which bounds the probability of any false claim by the level.
 
     Args:
-        p_values: One for each claim; missing ones are no tests and stay missing.
+        p_values: A p value for each claim; NaN stands for no test, and stays.
 
-    Source:
-        Holm (1979), A simple sequentially rejective multiple test procedure.
+    Source: Holm (1979), A simple sequentially rejective multiple test procedure.
 
     >>> holm(pd.Series([0.01, 0.04, float("nan"), 0.03])).tolist()
     [0.03, 0.06, nan, 0.06]
@@ -235,7 +235,7 @@ def holm(p_values: pd.Series) -> pd.Series:
 
 
 def counts(statements: pd.DataFrame) -> dict[str, int]:
-    """How many claims came to each verdict, in the order of `VERDICTS`, those with none left out.
+    """Count the claims with each verdict, in the order of `VERDICTS`; verdicts without claims are left out.
 
     Args:
         statements: A table of `statements`.

@@ -1,5 +1,5 @@
-"""What a network is, measured: capacity, ReLU paths, Fisher information, stiffness, generalization intervals.
+"""Measures of networks: capacity, ReLU paths, Fisher information, stiffness, generalization intervals, complexity.
 
-Each measure is a module of functions over an ``nn.Module`` and tensors, imported by name:
-``from gendyn_lite.measures import capacity``. None of them trains; what trains is passed in.
+Each measure is a module of functions of an ``nn.Module`` and tensors, which is imported by name:
+``from gendyn_lite.measures import capacity``. No measure trains a network; functions that train are passed in.
 """

@@ -1,7 +1,7 @@
-"""The measures of complexity that the field compares: norms of the weights, margins, flatness of the loss.
+"""Complexity measures from the literature: norms of the weights, margins, flatness of the loss.
 
-Norms are logarithms where they are products over layers. After the survey of Jiang et al. (2020), 'Fantastic
-generalization measures and where to find them'.
+Norms that are products over layers are given as logarithms. The selection follows the survey of Jiang et al. (2020),
+'Fantastic generalization measures and where to find them'.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from gendyn_lite.measures.per_example.checks import check_number, check_whole
 from gendyn_lite.measures.per_example.guards import check_eval
 from gendyn_lite.measures.per_example.layers import hooked
 
-# What a path through the network may pass without a weight of its own.
+# Modules without weights that norms over layers allow.
 PLAIN = (nn.ReLU, nn.LeakyReLU, nn.Flatten, nn.Identity, nn.Dropout, nn.MaxPool2d, nn.AvgPool2d, nn.Sequential)
-ROUNDS = 200  # of the power iteration, at most
-CLOSE = 1e-6  # relative change of a norm at which the power iteration ends
+ROUNDS = 200  # most steps of the power iteration
+CLOSE = 1e-6  # relative change of a norm at which the power iteration stops
 
 
 def frobenius(model: nn.Module) -> float:
-    """‖θ‖₂ of all weights and biases together.
+    """Compute ‖θ‖₂, the Euclidean norm of all weights and biases together.
 
     Args:
         model: The network.
@@ -42,14 +42,14 @@ def frobenius(model: nn.Module) -> float:
 
 
 def distance(model: nn.Module, start: Mapping[str, Tensor]) -> float:
-    """‖θ − θ₀‖₂: how far training has taken all weights and biases together.
+    """Compute ‖θ − θ₀‖₂, the distance of all weights and biases from their values before training.
 
     Args:
         model: The network.
-        start: What its parameters were, by name.
+        start: The parameters before training, by name.
 
     Raises:
-        UserError: A parameter is missing, or had another shape.
+        UserError: A parameter is missing in `start`, or has another shape there.
 
     Source: Jiang et al. (2020), Appendix C, 'distance from initialization'.
 
@@ -68,16 +68,17 @@ def distance(model: nn.Module, start: Mapping[str, Tensor]) -> float:
 
 
 def path_norm(model: nn.Module, in_shape: tuple[int, ...]) -> float:
-    """The root of Σ over paths of the product of the squared weights on them, biases included.
+    """Compute the path norm: the square root of the sum over paths of the product of squared weights, with biases.
 
-    One pass of ones through the network with every weight squared: no sum over paths is needed.
+    It takes one forward pass of an input of ones through a copy of the network with squared weights.
 
     Args:
-        model: In eval mode; linear and convolutional layers, ReLU, pooling. A largest value over places counts once.
+        model: The network, in eval mode, of linear and convolutional layers, ReLU and pooling. A max-pooling passes on
+            only the largest value of a window.
         in_shape: Shape of one input.
 
     Raises:
-        UserError: There is another kind of layer.
+        UserError: The network has another kind of layer.
 
     Source: Neyshabur et al. (2015), 'Path-SGD', Eq. 4; Jiang et al. (2020), Appendix C, 'path norm'.
 
@@ -97,16 +98,16 @@ def path_norm(model: nn.Module, in_shape: tuple[int, ...]) -> float:
 
 
 def spectral(model: nn.Module, in_shape: tuple[int, ...]) -> float:
-    """Σ over layers of log ‖W‖₂, the largest singular value of each layer as a linear map of its inputs.
+    """Sum log ‖W‖₂ over layers, with the largest singular value ‖W‖₂ of each layer as a linear map of its inputs.
 
-    Of a convolution it is that of the map between whole images, at the size that it sees, by power iteration.
+    For a convolution this is the map between whole images of the size that the layer sees, by power iteration.
 
     Args:
-        model: In eval mode.
+        model: The network, in eval mode.
         in_shape: Shape of one input.
 
     Raises:
-        UserError: There is no layer with weights, or one of another kind.
+        UserError: The network has no linear or convolutional layer, or has another kind of layer.
 
     Source: Bartlett et al. (2017), Eq. 1.2; Jiang et al. (2020), Appendix C, 'spectral'.
 
@@ -148,7 +149,7 @@ def _largest_singular_value(module: nn.Module, in_shape: tuple[int, ...]) -> flo
 
 
 def _check_layers(model: nn.Module, plain: tuple[type[nn.Module], ...]) -> None:
-    """Refuse a network with a layer that is neither linear, nor convolutional, nor one of these."""
+    """Refuse a network with a layer that is neither linear nor convolutional nor of the kinds in `plain`."""
     for name, module in model.named_modules():
         if not isinstance(module, (nn.Linear, nn.Conv2d, *plain)):
             what = f"layer {name!r} is a {type(module).__name__}" if name else f"it is a {type(module).__name__}"
@@ -157,16 +158,16 @@ def _check_layers(model: nn.Module, plain: tuple[type[nn.Module], ...]) -> None:
 
 @torch.no_grad()
 def margin(model: nn.Module, x: Tensor, y: Tensor, *, quantile: float = 0.1) -> float:
-    """A low quantile, over examples, of the logit of the label minus the largest other one.
+    """Compute a low quantile over examples of the margin: the label's logit minus the largest other logit.
 
     Args:
-        model: In eval mode.
+        model: The network, in eval mode.
         x: Inputs [n, *in_shape].
         y: Labels [n].
-        quantile: Which: the smallest margin of all hangs on one example.
+        quantile: The quantile, in [0, 1]; 0 is the smallest margin, which depends on a single example.
 
     Raises:
-        UserError: There is one class alone, or no example.
+        UserError: There is only one class, or no example.
 
     Source: Jiang et al. (2020), Appendix C, where γ is the 10th percentile.
 
@@ -187,21 +188,21 @@ def margin(model: nn.Module, x: Tensor, y: Tensor, *, quantile: float = 0.1) -> 
 
 @torch.no_grad()
 def sharpness(model: nn.Module, x: Tensor, y: Tensor, *, sigma: float = 0.1, draws: int = 5, seed: int = 0) -> float:
-    """The mean rise of the loss, in nats, when every weight w becomes w (1 + σ ξ) with ξ from a standard normal.
+    """Compute the mean increase of the loss, in nats, if every weight w becomes w (1 + σ ξ) with standard normal ξ.
 
-    Noise in proportion to the weights gives the same for networks that differ by a rescaling of units alone. Each draw
-    is taken both ways, ξ and −ξ, so that the slope of the loss drops out.
+    Noise proportional to the weights gives the same result for networks that differ only by a rescaling of units. Each
+    draw is used as ξ and as −ξ, so that the slope of the loss cancels.
 
     Args:
-        model: In eval mode; left as it was.
+        model: The network, in eval mode; it is not changed.
         x: Training inputs [n, *in_shape].
         y: Their labels [n].
         sigma: Relative size of the noise, σ.
-        draws: How many times it is drawn.
-        seed: Of the draws.
+        draws: Number of draws of the noise.
+        seed: Seed of the draws.
 
     Raises:
-        UserError: σ is no positive number, or there is no draw or example.
+        UserError: σ is not a positive number, or there is no draw or no example.
 
     Source: Jiang et al. (2020), Appendix C, 'magnitude-aware' flatness by noise; they search the σ of a given rise.
 
@@ -233,13 +234,13 @@ def _loss(model: nn.Module, x: Tensor, y: Tensor) -> float:
 
 
 def gradient_noise(gram: Tensor) -> float:
-    """The spread of the examples' gradients over the square of their mean: tr Cov(g) / ‖E g‖².
+    """Compute tr Cov(g) / ‖E g‖², the variance of the examples' gradients over the square of their mean.
 
     Args:
-        gram: Dot products of the gradients of n examples, [n, n], as of `gradient_gram`.
+        gram: Dot products of the gradients of n examples, [n, n], as from `gradient_gram`.
 
     Returns:
-        0 where all gradients are alike; infinite where they cancel.
+        0 if all gradients are equal; infinity if they cancel.
 
     Raises:
         UserError: There are fewer than two examples.

@@ -1,4 +1,4 @@
-"""A report on a network of one's own: the five lenses, each with its numbers, intervals, charts and pictures."""
+"""A report on a network of your own: the five lenses, each with its numbers, intervals, charts and pictures."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ STANDARDS = {
     "none": "grey levels divided by 255",
 }
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-MOST = 1000  # images of each set whose accuracy is taken
-SIDE = 96  # of a picture on the page, at most
+MOST = 1000  # most images of each set for the accuracy
+SIDE = 96  # largest side of a picture on the page, in pixels
 
 
 def report(
@@ -44,29 +44,30 @@ def report(
     seconds: float = 15.0,
     on_lens: Callable[[Lens], object] = lambda lens: None,
 ) -> Path:
-    """Look at a network through the five lenses, and write what they show as one HTML file, with JSON beside it.
+    """Measure a network with the five lenses, and write the results as one HTML file and a JSON file beside it.
 
-    The page makes no request, and names and labels in it are text. What cannot be computed says why; the other lenses
-    go on.
+    The page loads nothing from other hosts, and names and labels are escaped. A lens that cannot be computed says why;
+    the others go on.
 
     Args:
-        model: The network; looked at in eval mode, and left in its own.
-        data: Images and labels, as of `gendyn_lite.data.load` or `from_arrays`.
-        out: The file to write.
-        name: Of the network, for the page (default: its class).
+        model: The network. It is measured in eval mode, and its mode is restored.
+        data: Images and labels, as from `gendyn_lite.data.load` or `from_arrays`.
+        out: The HTML file to write.
+        name: Name of the network on the page (default: its class).
         fresh: Whether its weights are known to be untrained.
-        standard: How images become inputs, as they did in training: ``"per_channel"``, ``"per_image"``, ``"imagenet"``
-            or ``"none"``. Inputs in floating point are taken as they are.
-        few: Training images that the costly lenses take.
-        lines: Lines for the intervals.
-        seconds: Most that exact intervals may take, before samples are taken instead.
-        on_lens: Receives each lens as it is done.
+        standard: How images were turned into inputs in training: ``"per_channel"``, ``"per_image"``, ``"imagenet"`` or
+            ``"none"``. Inputs in floating point are used unchanged.
+        few: Number of training images for the costly lenses.
+        lines: Number of lines for the intervals.
+        seconds: Longest time for exact intervals, before they are sampled instead.
+        on_lens: Called with each lens when it is done.
 
     Returns:
-        The file.
+        The path of the HTML file.
 
     Raises:
-        UserError: The network does not take the images, has another number of classes, or weights that are not finite.
+        UserError: The network does not take the images, has another number of classes, or has weights that are not
+            finite; or an argument is out of range.
         Failed: The file cannot be written.
 
     >>> import tempfile
@@ -113,7 +114,7 @@ def report(
 
 
 def _check_place(path: Path) -> None:
-    """Refuse a place that cannot hold a report, before anything is computed."""
+    """Refuse a path that a report cannot be written to, before anything is computed."""
     if path.suffix not in (".html", ".htm"):
         raise UserError(f"the report is to be {path}, expected a name that ends in .html")
     if path.is_dir() or not path.parent.is_dir():
@@ -123,23 +124,23 @@ def _check_place(path: Path) -> None:
 
 
 def _order(data: ImageData) -> Tensor:
-    """The training images that are looked at, in balanced order: those of every report on these data."""
+    """Return the indices of the training images that are measured, balanced by class; equal for all reports."""
     return balanced_order(data.train.y, seed=0)[:MOST]
 
 
 def sample_of(model: nn.Module, data: ImageData, standard: str = "per_channel") -> Sample:
-    """Images as a network takes them, in balanced order.
+    """Preprocess images for a network, in an order balanced by class.
 
     Args:
-        model: The network, whose device and precision they get.
-        data: At most the first 1,000 training and test images of it are taken.
-        standard: As of `report`.
+        model: The network, for its device and precision.
+        data: The data; at most 1,000 training and 1,000 test images are used.
+        standard: As for `report`.
 
     Returns:
-        What the lenses look with.
+        The inputs of the lenses.
 
     Raises:
-        UserError: ImageNet's statistics for images without three channels.
+        UserError: ImageNet's statistics are asked for images without three channels.
 
     >>> from gendyn_lite import data
     >>> sample_of(nn.Linear(2, 2), data.load("two_moons")).x.shape
@@ -163,7 +164,7 @@ def sample_of(model: nn.Module, data: ImageData, standard: str = "per_channel") 
 
 
 def _check(model: nn.Module, sample: Sample, data: ImageData) -> None:
-    """Refuse a network that is not for these data."""
+    """Refuse a network that does not fit these data."""
     check_network(model)
     with torch.no_grad():
         outputs = logits_at(model, sample.x[:2]).shape[1]
@@ -175,7 +176,7 @@ def _check(model: nn.Module, sample: Sample, data: ImageData) -> None:
 def _about(
     model: nn.Module, data: ImageData, sample: Sample, found: list[Lens], *, name: str, fresh: bool, standard: str
 ) -> dict[str, Any]:
-    """What the page says of network and data, and what has to be said before anything else."""
+    """Return the facts on network and data that the page lists, and a warning if the network seems untrained."""
     warning = ""
     most = float(sample.y.bincount().max()) / len(sample.y)
     accuracy = found[0].numbers.get("training accuracy")
@@ -202,7 +203,7 @@ def _about(
 
 
 def _pictures(data: ImageData, lenses: list[dict[str, Any]]) -> dict[int, tuple[str, str]]:
-    """The images that the lenses show, by their number; of data that are no images none."""
+    """Return picture and label of the images that the lenses show, by number; empty for data that are not images."""
     shown = {row[key] for lens in lenses for row in lens["examples"] for key in ("i", "j") if key in row}
     order = _order(data)
     if data.train.x.dtype != torch.uint8 or data.in_shape[0] not in (1, 3):
@@ -216,7 +217,7 @@ def _pictures(data: ImageData, lenses: list[dict[str, Any]]) -> dict[int, tuple[
 
 
 def _plain(value: Any) -> Any:
-    """A value for JSON, which has no NaN."""
+    """Replace NaN and infinity by None, since JSON has neither."""
     if isinstance(value, dict):
         return {key: _plain(one) for key, one in value.items()}
     if isinstance(value, list | tuple):

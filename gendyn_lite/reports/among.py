@@ -1,10 +1,9 @@
-"""Where a network of one's own stands among the networks of the chapter 'Which lens?'. No torch."""
+"""Comparison of a network with the published networks of the chapter 'Which lens?'. No torch."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import altair as alt
@@ -16,26 +15,26 @@ from gendyn_lite.charts.parts import AROUND, Chart, chosen, layered, looks, menu
 from gendyn_lite.results.published import published, published_experiments
 
 EXPERIMENT = "which_lens"
-# Measures that both have, by the report's lens and number.
+# (lens, number) of a report → the same measure in 'Which lens?'.
 SHARED = {
     ("stiffness", "cosine within a class"): "within",
     ("stiffness", "cosine between classes"): "between",
     ("fisher", "trace of the empirical Fisher information"): "trace",
     ("intervals", "length (1 is the distance of the two images)"): "pair",
 }
-FACTOR = 2  # training losses further apart than this are not compared without a warning
+FACTOR = 2  # ratio of training losses beyond which the comparison comes with a warning
 OWN = "your network"
 
 
 class Among(NamedTuple):
-    """A network among others.
+    """A network compared with others.
 
     Attributes:
-        told: What it is compared with, and where it stands, in a sentence.
-        warning: Why the comparison is no fair one; empty where it is.
-        rows: A row for each measure: measure, yours, low, middle, high (quartiles of the others), and below (the share
-            of the others that have less).
-        chart: The others and the network, by a measure and by test error.
+        told: A sentence on the other networks and on how this one compares.
+        warning: Why the comparison is unfair; empty if it is fair.
+        rows: A row for each measure: measure, yours, low, middle, high (quartiles of the others), and below (share of
+            the others with a smaller value).
+        chart: All networks by a measure and by test error.
     """
 
     told: str
@@ -44,25 +43,22 @@ class Among(NamedTuple):
     chart: Chart
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return what is written to the report's JSON."""
         return {"told": self.told, "warning": self.warning, "rows": self.rows}
 
 
-def among(
-    lenses: Iterable[Mapping[str, Any]], *, dataset: str, convolutional: bool, folder: Path | None = None
-) -> Among | None:
-    """Where a network stands among the published networks that reached their training loss on true labels.
+def among(lenses: Iterable[Mapping[str, Any]], *, dataset: str, convolutional: bool) -> Among | None:
+    """Compare a network with the published networks that reached their training loss on true labels.
 
-    Networks on the same images are taken where there are any, and of them those of the same family.
+    The comparison prefers networks on the same data set, and among those networks of the same family.
 
     Args:
-        lenses: As `gendyn_lite.reports.lenses.Lens.as_dict` gives them.
+        lenses: The lenses of a report, as `gendyn_lite.reports.lenses.Lens.as_dict` gives them.
         dataset: Name of the network's data set.
-        convolutional: Whether it is of that family, or else fully connected.
-        folder: Folder of the published tables.
+        convolutional: Whether the network is convolutional; else it counts as fully connected.
 
     Returns:
-        None where no such networks are published, or none of the measures could be computed.
+        The comparison; None if no such networks are published, or no measure could be computed.
 
     >>> def lens(name, **numbers):
     ...     return {"name": name, "numbers": {of: {"mean": value} for of, value in numbers.items()}}
@@ -74,9 +70,9 @@ def among(
     """
     numbers = {(lens["name"], of): one["mean"] for lens in lenses for of, one in lens["numbers"].items()}
     own = {MEASURES[name].label: numbers[of] for of, name in SHARED.items() if math.isfinite(numbers.get(of, math.nan))}
-    if not own or EXPERIMENT not in published_experiments(folder=folder) or ("fit", "test accuracy") not in numbers:
+    if not own or EXPERIMENT not in published_experiments() or ("fit", "test accuracy") not in numbers:
         return None
-    runs = published(EXPERIMENT, folder=folder)
+    runs = published(EXPERIMENT)
     seen = runs[runs["dataset"] == dataset]
     others = networks(runs if seen.empty else seen)
     others = others[others["reached"] & (others["label_corruption"] == 0)]
@@ -102,7 +98,7 @@ def _row(measure: str, yours: float, others: pd.Series) -> dict[str, Any]:
 
 
 def _warning(own: float, loss: float, *, strangers: bool, other: bool) -> str:
-    """What makes the comparison unfair."""
+    """Say what makes the comparison unfair; empty if nothing does."""
     why = []
     if not loss / FACTOR <= own <= loss * FACTOR:
         why.append(
@@ -116,7 +112,7 @@ def _warning(own: float, loss: float, *, strangers: bool, other: bool) -> str:
 
 
 def _chart(others: pd.DataFrame, own: Mapping[str, float], error: float) -> Chart:
-    """Each network by a measure and its test error; choose the measure."""
+    """Draw each network by a measure and its test error; a menu chooses the measure."""
     kinds = ["networks of the book", OWN]
     every = [
         others[["error", measure]].set_axis(["error", "value"], axis=1).assign(which=kinds[0], measure=measure)

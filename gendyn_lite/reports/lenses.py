@@ -1,4 +1,4 @@
-"""Five functions, one a lens: what each paper's measure says of a network of one's own on a few of its images."""
+"""The five lenses of a report, a function each: what each paper's measure says of a network on a few of its images."""
 
 from __future__ import annotations
 
@@ -21,21 +21,22 @@ from gendyn_lite.measures import intervals as interval
 from gendyn_lite.measures import relu_paths
 from gendyn_lite.measures import stiffness as stiff
 from gendyn_lite.measures.per_example.layers import layer_name
+from gendyn_lite.measures.stiffness import Estimate
 
-SHOWN = 6  # examples at each end
+SHOWN = 6  # examples shown with the largest, and with the smallest, values
 
 
 class Sample(NamedTuple):
-    """What a network is looked at with, as it takes it.
+    """The inputs of all lenses, preprocessed and on the network's device.
 
     Attributes:
-        x: Training inputs, standardized, on the network's device.
-        y: Their labels.
-        test_x: Test inputs, likewise.
-        test_y: Their labels.
-        few: How many of the training inputs the costly lenses take: the first ones, which are balanced.
-        lines: Lines of the intervals.
-        seconds: Most that exact intervals may take.
+        x: Training inputs [n, *in_shape], balanced by class.
+        y: Their labels [n].
+        test_x: Test inputs [m, *in_shape].
+        test_y: Their labels [m].
+        few: Number of training inputs for the costly lenses; the first ones are used.
+        lines: Number of lines for the intervals.
+        seconds: Longest time for exact intervals.
     """
 
     x: Tensor
@@ -47,31 +48,23 @@ class Sample(NamedTuple):
     seconds: float = 15.0
 
 
-class Number(NamedTuple):
-    """A mean over examples or pairs, and the ends of its interval of 95 %."""
-
-    mean: float
-    low: float
-    high: float
-
-
 @dataclass(frozen=True)
 class Lens:
-    """What a lens shows.
+    """The results of one lens.
 
     Attributes:
-        name: Of the lens.
-        numbers: Its numbers, by what they are of.
-        layers: A row for each layer: layer, and values by name.
+        name: Name of the lens.
+        numbers: What is measured → its mean and interval.
+        layers: A row for each layer (or line): layer, and its values by name.
         examples: A row for each example or pair that is shown: kind, i, j (of a pair) and value.
-        told: Its finding in a sentence.
-        notes: What is to be known of how it was measured.
-        refused: Why it could not be computed; empty where it was.
-        seconds: What it took.
+        told: The finding in a sentence.
+        notes: Remarks on how it was measured.
+        refused: Why it could not be computed; empty if it was.
+        seconds: How long it took.
     """
 
     name: str
-    numbers: dict[str, Number] = field(default_factory=dict)
+    numbers: dict[str, Estimate] = field(default_factory=dict)
     layers: list[dict[str, Any]] = field(default_factory=list)
     examples: list[dict[str, Any]] = field(default_factory=list)
     told: str = ""
@@ -81,31 +74,31 @@ class Lens:
 
     @property
     def line(self) -> str:
-        """What became of it, in a line."""
+        """One line on the time it took and whether it could be computed."""
         return f"{self.name}: {self.seconds:.1f} s" + (f", not computed: {self.refused}" if self.refused else "")
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return what is written to the report's JSON."""
         return asdict(self) | {"numbers": {name: number._asdict() for name, number in self.numbers.items()}}
 
 
-def share(hits: Tensor) -> Number:
-    """The share of examples for which something is so, bool [n], with its exact binomial interval.
+def share(hits: Tensor) -> Estimate:
+    """Return the share of true entries, bool [n], with its exact binomial interval.
 
     >>> share(torch.tensor([True] * 10)).high, share(torch.tensor([True] * 10)).low > 0.6
     (1.0, True)
     """
     found = binomtest(int(hits.sum()), len(hits))
     ends = found.proportion_ci()
-    return Number(float(found.statistic), float(ends.low), float(ends.high))
+    return Estimate(float(found.statistic), float(ends.low), float(ends.high))
 
 
-def mean(values: Tensor) -> Number:
-    """The mean over examples, [n], with the interval of a bootstrap over them."""
-    return Number(*stiff.average(values.double().cpu()[:, None], two_sets=True))
+def mean(values: Tensor) -> Estimate:
+    """Return the mean over examples [n], with an interval by bootstrap over them."""
+    return stiff.average(values.double().cpu()[:, None], two_sets=True)
 
 
-def _words(number: Number, form: str = ".2f") -> str:
+def _words(number: Estimate, form: str = ".2f") -> str:
     if math.isnan(number.mean):
         return "not defined (there is no such pair)"
     return f"{number.mean:{form}} ({number.low:{form}} to {number.high:{form}})".replace("-", "−")
@@ -113,11 +106,11 @@ def _words(number: Number, form: str = ".2f") -> str:
 
 @torch.no_grad()
 def fit(model: nn.Module, sample: Sample) -> Lens:
-    """Accuracy on training and test images: how much was learned, and how much of it generalizes.
+    """Measure accuracy on training and test images: how much was learned, and how much of it generalizes.
 
     Args:
         model: The network, in eval mode.
-        sample: What it is looked at with.
+        sample: The inputs.
 
     Source: Zhang et al. (2017), Table 1.
     """
@@ -133,11 +126,11 @@ def fit(model: nn.Module, sample: Sample) -> Lens:
 
 
 def paths(model: nn.Module, sample: Sample) -> Lens:
-    """Which units are on for which image: whether images of a class take the same path, and units that are never on.
+    """Record which units are on for each image: whether images of a class share paths, and which units are never on.
 
     Args:
         model: The network, in eval mode.
-        sample: What it is looked at with.
+        sample: The inputs.
 
     Source: Image functions (n.d.), Fig. 4 and 6.
     """
@@ -156,7 +149,7 @@ def paths(model: nn.Module, sample: Sample) -> Lens:
     value, nearest = cosine.max(1)
     found = share(y[nearest.to(y.device)] == y)
     order = value.argsort(descending=True).tolist()
-    both = {frozenset((i, int(nearest[i]))): i for i in reversed(order)}  # a pair once, where each is the other's
+    both = {frozenset((i, int(nearest[i]))): i for i in reversed(order)}  # mutual neighbours count as one pair
     pairs = [
         {"kind": "nearest by path", "i": i, "j": int(nearest[i]), "value": float(value[i])}
         for i in sorted(both.values(), key=order.index)[:SHOWN]
@@ -170,11 +163,11 @@ def paths(model: nn.Module, sample: Sample) -> Lens:
 
 
 def fisher(model: nn.Module, sample: Sample) -> Lens:
-    """Fisher information: how strongly the loss depends on the weights, and on how few of them.
+    """Measure Fisher information: how strongly the loss depends on the weights, and on how few of them.
 
     Args:
         model: The network, in eval mode.
-        sample: What it is looked at with.
+        sample: The inputs.
 
     Source: Jiang, Eq. 7 and 9.
     """
@@ -195,11 +188,11 @@ def fisher(model: nn.Module, sample: Sample) -> Lens:
 
 
 def stiffness(model: nn.Module, sample: Sample) -> Lens:
-    """Whether a step that lowers one image's loss lowers another's: within a class, and between classes.
+    """Measure stiffness: whether a step that lowers one image's loss lowers another's, within and between classes.
 
     Args:
         model: The network, in eval mode.
-        sample: What it is looked at with.
+        sample: The inputs.
 
     Source: Fort et al. (2019), Sec. 2.
     """
@@ -208,13 +201,13 @@ def stiffness(model: nn.Module, sample: Sample) -> Lens:
     assert isinstance(grams, dict)
     cosine = stiff.cosine(torch.stack(list(grams.values())).sum(0)).cpu()
     y = y.cpu()
-    found = {kind: Number(*one) for kind, one in stiff.by_pair(cosine, y).items() if kind != "all"}
+    found = stiff.by_pair(cosine, y)
     layers = []
     for name, gram in grams.items():
         each = stiff.by_pair(stiff.cosine(gram).cpu(), y, resamples=0)
         layers.append({"layer": name, "within": each["within"].mean, "between": each["between"].mean})
     same = (y[:, None] == y).double().fill_diagonal_(0)
-    own = (cosine * same).sum(1) / same.sum(1)  # NaN for the only one of its class
+    own = (cosine * same).sum(1) / same.sum(1)  # NaN for an image that is the only one of its class
     rows = _ends(own, "most stiff", "least stiff")
     told = f"The mean cosine of two images' gradients is {_words(found['within'])} within a class"
     told += f" and {_words(found['between'])} between classes."
@@ -223,11 +216,11 @@ def stiffness(model: nn.Module, sample: Sample) -> Lens:
 
 
 def intervals(model: nn.Module, sample: Sample) -> Lens:
-    """How far an image can be moved towards another of its class before the network changes its mind.
+    """Measure how far an image can be moved towards another one of its class before the predicted class changes.
 
     Args:
         model: The network, in eval mode.
-        sample: What it is looked at with.
+        sample: The inputs.
 
     Source: Salman et al. (2019), Eq. 6.
     """
@@ -253,7 +246,7 @@ def intervals(model: nn.Module, sample: Sample) -> Lens:
 
 
 def _ends(values: Tensor, most: str, least: str) -> list[dict[str, Any]]:
-    """The examples with the largest and the smallest values; those without one are left out."""
+    """Return the examples with the largest and the smallest values; those with NaN are left out."""
     known = (~values.isnan()).nonzero().flatten()
     order = known[values[known].argsort(descending=True)].tolist()
     count = min(SHOWN, len(order) // 2)
@@ -273,15 +266,15 @@ LENSES: Mapping[str, Callable[[nn.Module, Sample], Lens]] = {
 def looked(
     model: nn.Module, sample: Sample, *, on_lens: Callable[[Lens], object] = lambda lens: None
 ) -> Iterable[Lens]:
-    """Every lens in turn; one that is refused says why, and the others go on.
+    """Compute every lens in turn; one that fails says why, and the others go on.
 
     Args:
         model: The network, in eval mode.
-        sample: What it is looked at with.
-        on_lens: Receives each as it is done.
+        sample: The inputs.
+        on_lens: Called with each lens when it is done.
 
-    Returns:
-        The lenses, with the seconds that each took.
+    Yields:
+        The lenses, with the time that each took.
     """
     for name, lens in LENSES.items():
         started = time.monotonic()
@@ -289,7 +282,7 @@ def looked(
             warnings.simplefilter("always")
             try:
                 found = lens(model, sample)
-            except Exception as error:  # whatever somebody's forward raises
+            except Exception as error:  # the forward of someone's network may raise anything
                 found = Lens(name, refused=first_line(error))
         notes = tuple(dict.fromkeys(str(one.message) for one in told if one.category is UserWarning))
         found = replace(found, notes=(*found.notes, *notes), seconds=time.monotonic() - started)

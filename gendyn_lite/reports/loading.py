@@ -1,4 +1,4 @@
-"""A network and data of one's own, named on the command line: found, built and loaded, or refused in one line."""
+"""Load the network and the data that a user names on the command line, or refuse them with a one-line error."""
 
 from __future__ import annotations
 
@@ -35,35 +35,35 @@ from gendyn_lite.reports import report
 from gendyn_lite.threads import threads
 from gendyn_lite.train.device import choose_device
 
-ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz")  # by their last suffix
+ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz")  # recognized by the last suffix
 MOST_SIDE = 4096  # pixels
-BUILD_SECONDS = 60  # that a function may take to make a network
+BUILD_SECONDS = 60  # longest time for a function to make a network
 FORM = "expected FILE.py:FUNCTION, PACKAGE.MODULE:FUNCTION, or the name of a network of torchvision"
 Made = Callable[[], Any]
 
 
 class _TooLongError(Exception):
-    """The time of a function is over."""
+    """A function took too long."""
 
 
 class _NetworkError(OSError):
-    """A function asked for another machine."""
+    """A function tried to connect to another machine."""
 
 
 def network(text: str, *, num_classes: int) -> nn.Module:
-    """The network that a text names.
+    """Make the network that a text names.
 
     Args:
-        text: ``"FILE.py:FUNCTION"`` or ``"PACKAGE.MODULE:FUNCTION"``, whose function gives a network and needs no
-            arguments; or a name of torchvision's.
-        num_classes: Classes of the data, for torchvision's.
+        text: ``"FILE.py:FUNCTION"`` or ``"PACKAGE.MODULE:FUNCTION"``, a function without required arguments that
+            returns a network; or the name of a network of torchvision.
+        num_classes: Number of classes of the data, for networks of torchvision.
 
     Returns:
-        The network, in eval mode; of torchvision with fresh weights.
+        The network, in eval mode. Networks of torchvision have new random weights.
 
     Raises:
-        UserError: It is not found, needs arguments, asks for another machine, takes more than a minute, raises, or
-            gives no network.
+        UserError: The function is not found, needs arguments, connects to another machine, takes more than a minute,
+            raises an exception, or does not return a network.
 
     >>> type(network("resnet18", num_classes=10)).__name__
     'ResNet'
@@ -86,7 +86,7 @@ def _torchvision(name: str, num_classes: int) -> nn.Module:
 
 
 def _named(place: str, function: str) -> Made:
-    """The function of a file or a module."""
+    """Import the function from a file or a module."""
     try:
         if place.endswith(".py"):
             path = named_path(place, what="MODEL")
@@ -95,7 +95,7 @@ def _named(place: str, function: str) -> Made:
             spec = importlib.util.spec_from_file_location("gendyn_own_network", path)
             assert spec is not None and spec.loader is not None
             module = importlib.util.module_from_spec(spec)
-            sys.modules[spec.name] = module  # dataclasses and pickles of its own look there
+            sys.modules[spec.name] = module  # its dataclasses and pickles look the module up there
             spec.loader.exec_module(module)
         else:
             sys.path.insert(0, str(Path.cwd()))
@@ -117,7 +117,7 @@ def _named(place: str, function: str) -> Made:
 
 
 def _made(make: Made, text: str) -> Any:
-    """What a function of someone else's gives; whatever it does wrong is one line."""
+    """Call a user's function; whatever goes wrong becomes a one-line error."""
     try:
         with _bounded(), _offline():
             return make()
@@ -137,7 +137,7 @@ def _made(make: Made, text: str) -> Any:
 
 @contextmanager
 def _bounded() -> Iterator[None]:
-    """End what is done here after a minute, where the system has alarms."""
+    """Stop the code inside after a minute, if the system has alarms."""
     if not hasattr(signal, "SIGALRM") or threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -156,7 +156,7 @@ def _bounded() -> Iterator[None]:
 
 @contextmanager
 def _offline() -> Iterator[None]:
-    """Refuse every connection to another machine meanwhile."""
+    """Refuse every connection to another machine inside the block."""
 
     def refuse(*_: object, **__: object) -> Any:
         raise _NetworkError("a report makes no request to another machine")
@@ -175,14 +175,14 @@ def _offline() -> Iterator[None]:
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
-    """Load weights into a network: safetensors, or a file of `torch.save` that needs no code to be read.
+    """Load weights into a network, from safetensors or from a file of `torch.save` that contains no code.
 
     Args:
         model: The network, changed in place.
-        path: The file; a dict of tensors, or one under ``"state_dict"`` or ``"model"``.
+        path: The file: a dict of tensors, at the top or under ``"state_dict"`` or ``"model"``.
 
     Raises:
-        UserError: It is missing, damaged, a pickle with code, or of another network.
+        UserError: The file is missing, damaged, a pickle with code, or has the weights of another network.
     """
     if not path.is_file():
         raise UserError(f"{path} is no file: expected weights (.safetensors, or .pth of torch.save)")
@@ -210,16 +210,16 @@ def load_weights(model: nn.Module, path: Path) -> None:
 
 
 def own_data(text: str, *, root: str | None = None, size: int | None = None) -> ImageData:
-    """The data that a text names.
+    """Load the data that a text names.
 
     Args:
-        text: A set that `gendyn_lite.data.load` knows, a folder or an archive (zip, tar) with train/CLASS/* and
-            test/CLASS/*, or a file .npz of arrays x, y, x_test, y_test.
+        text: A data set of `gendyn_lite.data.load`, a folder or an archive (zip, tar) with train/CLASS/* and
+            test/CLASS/*, or an .npz file with the arrays x, y, x_test, y_test.
         root: Folder of the prepared data.
-        size: Side to which the images of a folder are resized and cut.
+        size: Side in pixels to which the images of a folder are resized and cropped.
 
     Raises:
-        UserError: It is none of these, has no labels, or is refused by what loads it.
+        UserError: It is none of these, has no labels, or cannot be loaded.
     """
     path = named_path(text.removeprefix(FOLDER), what="--data")
     check_whole("--size", size, most=MOST_SIDE, optional=True)
@@ -250,7 +250,7 @@ def _arrays(path: Path) -> ImageData:
 
 
 def reported(asked: Namespace, *, say: Callable[[str], object]) -> Path:
-    """Do what the arguments of ``gendyn report`` say; `say` receives a line for each lens."""
+    """Run ``gendyn report`` with its parsed arguments; `say` is called with a line for each lens."""
     check_whole("--classes", asked.classes, least=2, optional=True)
     found = own_data(asked.data, root=asked.root, size=asked.size)
     model = network(asked.model, num_classes=asked.classes or found.num_classes)
@@ -259,6 +259,6 @@ def reported(asked: Namespace, *, say: Callable[[str], object]) -> Path:
     fresh = ":" not in asked.model and not asked.weights
     options = {"out": asked.out, "name": asked.model, "standard": asked.standard, "fresh": fresh}
     cores = torch.get_num_threads()
-    busy = hasattr(os, "getloadavg") and os.getloadavg()[0] > cores  # where threads would wait for each other
+    busy = hasattr(os, "getloadavg") and os.getloadavg()[0] > cores  # then several threads are slower than one
     with threads(1 if busy else cores):
         return report(model.to(choose_device(None)), found, **options, on_lens=lambda lens: say(lens.line))

@@ -13,7 +13,7 @@ from torch import nn
 
 from gendyn_lite import results
 from gendyn_lite.chapters.fisher_mask import runs as fisher_mask
-from gendyn_lite.chapters.path_functions import probes_baselines
+from gendyn_lite.chapters.path_functions import probes
 from gendyn_lite.chapters.path_functions import runs as paths
 from gendyn_lite.chapters.random_labels import imagenet as table_2
 from gendyn_lite.chapters.random_labels.tables import TABLE_2
@@ -67,7 +67,7 @@ def test_paths_of_a_resnet_are_recorded(pictures, capsys):
     assert paths.main(["imagenet", "--dataset", pictures, "--epochs", "2"]) == 0
     found = results.load("path_imagenet")
     layers = [name for name in found.columns if name.endswith(":cross:mean")]
-    assert len(layers) == probes_baselines.FEW and found[layers].iloc[-1].between(0, 1).all()
+    assert len(layers) == probes.FEW and found[layers].iloc[-1].between(0, 1).all()
     assert "resnet18_imagenet, seed 0" in capsys.readouterr().out
 
 

@@ -1,1 +1,1 @@
-"""Chapter 6, without training: what a network could fit, and what kernels and linear models do."""
+"""Chapter 6, capacity without training: what a network could fit, and how kernels and linear models generalize."""

@@ -1,4 +1,4 @@
-"""Charts of chapter 6: a network that fits anything, kernels, descent to the minimum norm, widths and ridges."""
+"""Charts of chapter 6: a network that fits any labels, kernels, descent to the minimum norm, widths and ridges."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHOSEN, NONE = "chosen on held-out images", "none"
 
 
 def memorizing_curve(curves: pd.DataFrame) -> Chart:
-    """The network of Theorem 1 through random labels on a line; a slider on the number of points.
+    """Draw the network of Theorem 1 through random labels of points on a line; a slider sets the number of points.
 
     Args:
         curves: A table of `gendyn_lite.chapters.capacity.demo.memorizing_curves`.
@@ -45,7 +45,7 @@ def memorizing_curve(curves: pd.DataFrame) -> Chart:
 
 
 def kernel_error(table: pd.DataFrame) -> Chart:
-    """Test error of kernel regression against the number of training examples; mean, interval and seeds.
+    """Draw the test error of kernel regression against the number of training examples, with intervals over seeds.
 
     Args:
         table: A tidy table of experiment ``"kernel_regression"``; with several data sets a menu chooses one.
@@ -75,7 +75,7 @@ def kernel_error(table: pd.DataFrame) -> Chart:
 
 
 def _kernel_rows(table: pd.DataFrame) -> pd.DataFrame:
-    """One row per regression: data, kind (points, ridge, labels), features, n, seed, test error."""
+    """Return a row per regression: data, kind (points, ridge, labels), features, n, seed, test error."""
     rows = described(table).rename(columns={"n_train": "n"})
     ridge = rows["ridge"].map(lambda value: "no ridge" if value == 0 else f"ridge {value:g}")
     labels = rows["label_corruption"].map(lambda q: "" if q == 0 else f", q = {q:g}")
@@ -85,7 +85,7 @@ def _kernel_rows(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _paper_rules(rows: pd.DataFrame) -> list[alt.Chart]:
-    """Dotted lines at the paper's test errors for the data and features of these rows, if it has any."""
+    """Draw dotted lines at the paper's test errors for the data and features of these rows, if it reports any."""
     words = [
         {"data": data, "error": error, "words": f"Zhang et al. (2017), {features}, all training examples"}
         for data, features in rows[["data", "features"]].drop_duplicates().itertuples(index=False)
@@ -98,7 +98,7 @@ def _paper_rules(rows: pd.DataFrame) -> list[alt.Chart]:
 
 
 def distance_to_minimum_norm(table: pd.DataFrame) -> Chart:
-    """Distance of mini-batches to the minimum-norm solution against epochs, from zero and from elsewhere.
+    """Draw the distance of mini-batch descent to the minimum-norm solution, started at zero and elsewhere.
 
     Args:
         table: A tidy table of experiment ``"minimum_norm"``; a menu chooses features and data.
@@ -128,7 +128,7 @@ def distance_to_minimum_norm(table: pd.DataFrame) -> Chart:
 
 
 def norms_and_errors(table: pd.DataFrame) -> Chart:
-    """Test error against norm of kernels that interpolate, over widths and kinds of points; a menu chooses the data.
+    """Draw test error against norm of interpolating kernels of several widths; a menu chooses the data.
 
     Args:
         table: A tidy table of experiment ``"ridge_paths"``.
@@ -158,7 +158,7 @@ def norms_and_errors(table: pd.DataFrame) -> Chart:
 
 
 def widths_and_ridges(table: pd.DataFrame) -> Chart:
-    """Test error of random filters against features per image, with and without a ridge: double descent.
+    """Draw the test error of random filters against features per image, with and without a ridge: double descent.
 
     Args:
         table: A tidy table of experiment ``"ridge_paths"``; a menu chooses the data.
@@ -171,7 +171,7 @@ def widths_and_ridges(table: pd.DataFrame) -> Chart:
     means = mean_intervals(pd.concat([shown, best]), ["data", "kind", "share"], "error", name="error").round(4)
     means = means.assign(low=means["low"].clip(0.001, 1), high=means["high"].clip(0, 1))
     color, dash, shape = looks("kind", list(means["kind"].unique()), title="ridge", legend=alt.Legend(labelLimit=220))
-    # Given, since one seed has no interval: nothing is there to find the ends of its scale.
+    # The domains are given, because with one seed there is no interval to take them from.
     lowest = means[["error", "low"]].min().min()
     up = alt.Scale(type="log", domain=[lowest, 1])
     across = alt.Scale(type="log", domain=[float(means["share"].min()), float(means["share"].max())])
@@ -194,7 +194,7 @@ def widths_and_ridges(table: pd.DataFrame) -> Chart:
 
 
 def _turns(rows: pd.DataFrame) -> str:
-    """In words the error of one data set with fewest features, least below the threshold, at it, and with most."""
+    """Say the error of one data set with the fewest features, its minimum below the threshold, at it, and with most."""
     at = (rows["share"] - 1).abs().idxmin()
     lowest = rows.loc[rows["share"] <= rows["share"][at], "error"].idxmin()
     turns = rows.loc[[rows.index[0], lowest, at, rows.index[-1]]].drop_duplicates("share")

@@ -1,6 +1,6 @@
-"""Claims of Zhang et al. (2017), Sec. 4 and 5: what fits any labels without training, and generalizes or does not.
+"""Claims of Zhang et al. (2017), Sec. 4 and 5: models that fit any labels without training, and how they generalize.
 
-They are on record in `claims.toml`; here is the statistic of each, by its id.
+The claims are on record in `claims.toml`; this module computes the statistic of each, by its id.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ def _by_seed(rows: pd.DataFrame, column: str) -> pd.Series:
 
 
 def _chosen(rows: pd.DataFrame) -> pd.DataFrame:
-    """For each seed the row with the smallest error on held-out images; of equal ones the first."""
+    """Choose for each seed the row with the smallest error on held-out images, the first of equal ones."""
     return rows.loc[rows.groupby("seed")["held_out_error"].idxmin()]
 
 
 def _plain(rows: pd.DataFrame) -> pd.DataFrame:
-    """Without a ridge: for each seed the width that held-out images choose, or all filters."""
+    """Choose among the rows without a ridge: for each seed the width that held-out images choose, or all filters."""
     return _chosen(rows[rows["ridge"] == 0])
 
 
 def _gain(rows: pd.DataFrame) -> pd.Series:
-    """What the chosen ridge takes off the test error, by seed."""
+    """Return by how much the chosen ridge lowers the test error, by seed."""
     return _by_seed(_plain(rows), "error") - _by_seed(_chosen(rows), "error")
 
 
@@ -42,27 +42,30 @@ def _ratio(of: pd.DataFrame, to: pd.DataFrame, column: str = "error") -> pd.Seri
 
 
 def _widest(conv: pd.DataFrame) -> pd.DataFrame:
-    """With all random filters."""
+    """Keep the rows with all random filters."""
     return conv[conv["share"] == conv["share"].max()]
 
 
 def _peak(conv: pd.DataFrame) -> pd.Series:
-    """By seed, the error at the threshold over the geometric mean of those at half and twice as many features.
+    """Divide the error at the threshold by the geometric mean of those at half and twice as many features, by seed.
 
-    At each number of features it is that of the ridge which held-out images choose, if there are several.
+    At each number of features the ridge is the one that held-out images choose, if there are several.
     """
     less, at, more = (_by_seed(_chosen(conv[(conv["share"] / s - 1).abs() < 0.01]), "error") for s in (0.5, 1, 2))
     return at / (less * more) ** 0.5
 
 
 def _descended(conv: pd.DataFrame) -> pd.Series:
-    """The error at most features over that of fewer features than images, as many as held-out images choose."""
+    """Divide the error with all features by that with fewer features than images, as many as held-out images choose."""
     plain = conv[conv["ridge"] == 0]
     return _ratio(_widest(plain), _chosen(plain[plain["share"] < 0.99]))
 
 
 def _norm_regret(kernels: pd.DataFrame) -> pd.Series:
-    """Test error of the interpolating kernel of smallest norm, minus that of the one that held-out images choose."""
+    """Subtract the test error of the kernel that held-out images choose from that of the one with the smallest norm.
+
+    Both are chosen among the interpolating kernels.
+    """
     fitted = kernels[(kernels["ridge"] == 0) & (kernels["train_accuracy"] == 1)]
     smallest = fitted.loc[fitted.groupby("seed")["norm"].idxmin()]
     return _by_seed(smallest, "error") - _by_seed(_chosen(fitted), "error")
@@ -100,23 +103,12 @@ OF_WIDTHS = {
     "second_descent": _descended,
     "ridge_removes_peak": _peak,
 }
-RECORD = on_record(
-    __file__,
-    OF_MEMORIZING,
-    OF_ERROR,
-    OF_RANDOM_LABELS,
-    OF_WHOLE,
-    OF_DESCENT,
-    OF_GABOR,
-    OF_NORM,
-    OF_RIDGE,
-    OF_FILTERS,
-    OF_WIDTHS,
-)
+OF_KERNELS = (OF_ERROR, OF_RANDOM_LABELS, OF_WHOLE, OF_GABOR, OF_NORM, OF_RIDGE)
+RECORD = on_record(__file__, OF_MEMORIZING, *OF_KERNELS, OF_DESCENT, OF_FILTERS, OF_WIDTHS)
 
 
 def memorizing(runs: pd.DataFrame) -> pd.DataFrame:
-    """Claims on networks through any labels, of runs of experiment ``"memorizing_networks"``."""
+    """Judge the claims on networks that fit any labels, on runs of experiment ``"memorizing_networks"``."""
     rows = with_sizes(described(runs))
     found: list[Claim] = []
     for (depth, data, size), group in rows.groupby(["depth", "data", "size"], sort=False):
@@ -127,7 +119,7 @@ def memorizing(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def kernels(runs: pd.DataFrame) -> pd.DataFrame:
-    """Claims on single regressions, of runs of experiment ``"kernel_regression"``, at the largest number of images."""
+    """Judge the claims on single regressions with most images, on runs of experiment ``"kernel_regression"``."""
     found: list[Claim] = []
     for (data, features), group in described(runs).groupby(["data", "features"], sort=False):
         true, random = (group[(group["label_corruption"] == q) & (group["ridge"] == 0)] for q in (0.0, 1.0))
@@ -155,20 +147,19 @@ def _subject(rows: pd.DataFrame) -> str:
 
 
 def descent(runs: pd.DataFrame) -> pd.DataFrame:
-    """Claims on where mini-batches end, of runs of experiment ``"minimum_norm"``."""
+    """Judge the claims on where mini-batch descent ends, on runs of experiment ``"minimum_norm"``."""
     ends = with_sizes(summarize(described(runs)))
     ends = ends.assign(outside_share=ends["outside"] / ends["aim_norm"])
     found: list[Claim] = []
-    for (data, features, _, rest), group in ends.groupby(["data", "features", "n_train", "rest"], sort=False):
+    for (data, features, n, rest), group in ends.groupby(["data", "features", "n_train", "rest"], sort=False):
         zero, other = (group[group["start"] == start] for start in ("zero", "random"))
         points = {"random_conv": "Random filters"}.get(str(features), f"Gaussian kernel on {features}")
-        size = f"n = {int(group['n_train'].iloc[0]):,}{rest}"
-        found += RECORD.judge(f"{points}, {data}, {size}", OF_DESCENT, zero, other)
+        found += RECORD.judge(f"{points}, {data}, n = {int(n):,}{rest}", OF_DESCENT, zero, other)
     return table(found)
 
 
 def norms(runs: pd.DataFrame) -> pd.DataFrame:
-    """Claims on Gabor features (on MNIST, as in the paper) and norms, of runs of experiment ``"ridge_paths"``."""
+    """Judge the claims on Gabor features (on MNIST, as in the paper) and norms, on runs of ``"ridge_paths"``."""
     found: list[Claim] = []
     for subject, (pixels, gabor, _) in _swept(runs):
         if len(gabor) and subject.startswith("MNIST"):
@@ -179,7 +170,7 @@ def norms(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def widths(runs: pd.DataFrame) -> pd.DataFrame:
-    """Claims on ridges and numbers of features, of runs of experiment ``"ridge_paths"``."""
+    """Judge the claims on ridges and numbers of features, on runs of experiment ``"ridge_paths"``."""
     found: list[Claim] = []
     for subject, (pixels, gabor, conv) in _swept(runs):
         if subject.startswith("MNIST"):
@@ -192,13 +183,10 @@ def widths(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _swept(runs: pd.DataFrame) -> Iterator[tuple[str, list[pd.DataFrame]]]:
-    """The rows on pixels, on Gabor features and on random filters, of each data set."""
+    """Yield each data set in words, with its rows on pixels, on Gabor features and on random filters."""
     rows = with_sizes(described(runs))
-    for (data, _, rest), group in rows.groupby(["data", "n_fitted", "rest"], sort=False):
-        yield (
-            f"{data}, n = {int(group['n_fitted'].iloc[0]):,}{rest}",
-            [group[group["features"] == name] for name in SWEEP],
-        )
+    for (data, n, rest), group in rows.groupby(["data", "n_fitted", "rest"], sort=False):
+        yield f"{data}, n = {int(n):,}{rest}", [group[group["features"] == name] for name in SWEEP]
 
 
 SECTIONS = (

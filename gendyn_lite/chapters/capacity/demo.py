@@ -1,4 +1,4 @@
-"""What the page on capacity computes itself: a network through points on a line, descent, complexity measures."""
+"""Computations of the page on capacity: a network through points on a line, and complexity measures."""
 
 from __future__ import annotations
 
@@ -23,22 +23,23 @@ _SETTINGS = {"epochs": 200, "batch_size": 20, "learning_rate": 0.05, "decay": 0.
 COMPLEXITY = RunConfig(experiment="complexity", model="mlp_1x512", **_SETTINGS)
 
 
-def memorizing_curves(counts: Sequence[int] = range(2, 25), *, seed: int = 0) -> pd.DataFrame:
-    """The network of Theorem 1 on points of a line with random labels, for several numbers of points.
+def memorizing_curves(counts: Sequence[int] = range(2, 25)) -> pd.DataFrame:
+    """Build the network of Theorem 1 through random labels of points on a line, for several numbers of points.
+
+    Points lie in (0, 1), labels in [−1, 1]; a larger number adds points to the same ones.
 
     Args:
         counts: Numbers of points.
-        seed: Seed of the points in (0, 1) and of their labels in [−1, 1]; more points are added to the same ones.
 
     Returns:
-        Rows of two kinds: ``"point"`` (x, value: a labelled point) and ``"kink"`` (x, value: where the network bends,
-        and both ends of the drawing); columns n, kind, x, value, weights (number of weights, 2n + d).
+        Rows of two kinds: ``"point"`` (a labelled point) and ``"kink"`` (where the network bends, and both ends of the
+        drawing); columns n, kind, x, value, weights (number of weights, 2n + d).
 
     >>> rows = memorizing_curves([3])
     >>> int((rows["kind"] == "point").sum()), int(rows["weights"].iloc[0])
     (3, 7)
     """
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     places, labels = generator.uniform(0.03, 0.97, max(counts)), generator.uniform(-1, 1, max(counts))
     return pd.concat([_curve(places[:n], labels[:n]) for n in counts], ignore_index=True)
 
@@ -56,12 +57,12 @@ def _curve(places: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
 
 
 def complexity(*, n: int = 100, draws: int = 5, swaps: int = 4, seed: int = 0) -> pd.DataFrame:
-    """VC dimension, Rademacher complexity and uniform stability of MLP 1x512, with the gaps that they should bound.
+    """Compute VC dimension, Rademacher complexity and uniform stability of MLP 1x512, and the gaps they should bound.
 
     Args:
         n: Number of digits trained on.
-        draws: Draws of random signs for the Rademacher complexity.
-        swaps: Labels replaced, one at a time, for the stability on true and on random labels.
+        draws: Number of draws of random signs for the Rademacher complexity.
+        swaps: Number of labels replaced, one at a time, for the stability on true and on random labels.
         seed: Seed of the subset, the labels, the signs and the weights.
 
     Returns:
@@ -87,7 +88,7 @@ def complexity(*, n: int = 100, draws: int = 5, swaps: int = 4, seed: int = 0) -
 
 
 def _classifier(digits: ImageData, seed: int) -> Fit:
-    """``fit(x, y) -> predict`` for images and classes: trains MLP 1x512 until every label is fitted."""
+    """Return ``fit(x, y) -> predict`` for images and classes, which trains MLP 1x512 until every label is fitted."""
 
     def fit(x: Tensor, y: Tensor) -> Predict:
         config = COMPLEXITY.replace(seed=seed)
@@ -107,7 +108,7 @@ def _classifier(digits: ImageData, seed: int) -> Fit:
 
 
 def _sign_fitter(digits: ImageData, seed: int) -> Fit:
-    """``fit(x, signs) -> predict`` for random signs: the same network with two classes, answering −1 or 1."""
+    """Return ``fit(x, signs) -> predict`` for random signs: the same network with two classes, answering −1 or 1."""
     learn = _classifier(replace(digits, num_classes=2), seed)
 
     def fit(x: Tensor, signs: Tensor) -> Predict:

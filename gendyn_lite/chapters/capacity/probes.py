@@ -1,4 +1,4 @@
-"""What is measured in a run without training: each kind gives the rows of its table."""
+"""Measurements of runs without training: each kind of run gives the rows of its table."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from gendyn_lite.measures.capacity.given import as_points
 
 Row = dict[str, float]
 
-# Of what a sweep of widths and ridges measures; before, ridges ended at 1, where the best one of some kernels lay.
+# Version of what a sweep of widths and ridges measures. In version 1 ridges ended at 1, the best one for some kernels.
 PROBE_VERSION = 2
 RIDGES = (0.0, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)  # relative to the mean diagonal of the Gram matrix
 WIDTHS = (0.25, 0.35, 0.5, 0.7, 1.0)  # of a kernel, relative to the median distance
 # Numbers of filters, in units of the number at which there are as many features as examples.
 SHARES = (0.03, 0.06, 0.13, 0.25, 0.5, 0.75, 0.9, 0.96, 1.0, 1.04, 1.1, 1.3, 2.0, 4.0, 8.0, 16.0)
-MOST_CHECKED = 2000  # training images on which an iterative solution is looked at, which fits all to its tolerance
-MOST_EXAMPLES = 200  # test images whose outputs a descent is watched by
+MOST_CHECKED = 2000  # training images on which an iterative solution is evaluated; it fits all to its tolerance
+MOST_EXAMPLES = 200  # test images on which a descent is evaluated
 
 
 def memorizing(config: RunConfig, loaded: ImageData) -> list[Row]:
-    """A network of Theorem 1, or of depth k, through all labels as given; nothing is trained."""
+    """Build the network of Theorem 1, or its version of depth k, through all labels; nothing is trained."""
     (x, y), depth = loaded.train, config.model_options["depth"]
     network = capacity.memorizing_network(x, y, depth=depth, seed=config.seed)
     row: Row = {}
@@ -42,7 +42,7 @@ def memorizing(config: RunConfig, loaded: ImageData) -> list[Row]:
 
 
 def kernel(config: RunConfig, loaded: ImageData) -> list[Row]:
-    """One regression with a Gaussian kernel on pixels or Gabor features."""
+    """Solve one regression with a Gaussian kernel on pixels or Gabor features."""
     features, y = config.model_options["features"], loaded.train.y
     x = _points(features, loaded.train.x)
     options = {"ridge": config.weight_decay, "num_classes": loaded.num_classes}
@@ -64,15 +64,15 @@ def kernel(config: RunConfig, loaded: ImageData) -> list[Row]:
 
 
 def _points(features: str, images: Tensor) -> Tensor:
-    """Images as points of a Gaussian kernel, float64 [n, d]."""
+    """Return images as points for a Gaussian kernel, float64 [n, d]."""
     return as_points(capacity.gabor_features(images) if features == "gabor" else images)
 
 
 def descent(config: RunConfig, loaded: ImageData) -> list[Row]:
-    """Mini-batches on least squares over features, and the distance to the interpolating solution of smallest norm.
+    """Run mini-batch descent on least squares over features, and measure its distance to the minimum-norm solution.
 
-    The features of a Gaussian kernel are rows of a Cholesky factor of its Gram matrix over training and test images:
-    the kernel's space, as far as these images reach into it.
+    The features of a Gaussian kernel are the rows of a Cholesky factor of its Gram matrix over training and test
+    images, which span the part of the kernel's space that these images span.
     """
     test = loaded.test.x[:MOST_EXAMPLES]
     x, x_test = _explicit_features(config, loaded, test)
@@ -88,7 +88,7 @@ def descent(config: RunConfig, loaded: ImageData) -> list[Row]:
         }
 
     def elsewhere(best: Tensor) -> Tensor:
-        """A start in a random direction, as far from zero as the solution of smallest norm."""
+        """Start in a random direction, as far from zero as the minimum-norm solution."""
         generator = torch.Generator().manual_seed(config.seed)
         start = torch.randn(best.shape, generator=generator, dtype=torch.float64)
         return start * (best.norm() / start.norm())
@@ -114,7 +114,7 @@ def descent(config: RunConfig, loaded: ImageData) -> list[Row]:
 
 
 def _explicit_features(config: RunConfig, loaded: ImageData, test: Tensor) -> tuple[Tensor, Tensor]:
-    """Features of the training and of some test images, float64 [n, p] and [m, p]."""
+    """Return features of the training images and of some test images, float64 [n, p] and [m, p]."""
     train, options = loaded.train.x, config.model_options
     if options["features"] == "random_conv":
         conv = capacity.random_conv_features(train, options["filters"], seed=config.seed)
@@ -127,12 +127,12 @@ def _explicit_features(config: RunConfig, loaded: ImageData, test: Tensor) -> tu
 
 
 class _Gram(NamedTuple):
-    """The Gram matrix of the examples that are fitted, with the products of all others with them.
+    """A Gram matrix of the n fitted examples, and of the m other examples with them.
 
     Attributes:
         size: Number of features, or width of the kernel.
-        own: [n, n].
-        others: [m, n].
+        own: The fitted examples with each other, [n, n].
+        others: The other examples with the fitted ones, [m, n].
     """
 
     size: float
@@ -141,7 +141,7 @@ class _Gram(NamedTuple):
 
 
 def ridges(config: RunConfig, loaded: ImageData) -> list[Row]:
-    """Every width of some features with every ridge, fitted to all training images but the last `VALIDATION`."""
+    """Fit every width of a kind of features with every ridge to all training images but the last `VALIDATION`."""
     n = len(loaded.train.y) - VALIDATION
     order = torch.randperm(len(loaded.train.y), generator=torch.Generator().manual_seed(config.seed))
     x = torch.cat([loaded.train.x[order], loaded.test.x])
@@ -167,7 +167,7 @@ def ridges(config: RunConfig, loaded: ImageData) -> list[Row]:
 
 
 def _kernel_grams(config: RunConfig, x: Tensor, n: int) -> Iterator[_Gram]:
-    """The Gaussian kernel at every width."""
+    """Yield the Gaussian kernel at every width."""
     points = _points(config.model_options["features"], x)
     median = capacity.median_distance(points[:n])
     for factor in WIDTHS:
@@ -177,7 +177,7 @@ def _kernel_grams(config: RunConfig, x: Tensor, n: int) -> Iterator[_Gram]:
 
 
 def _conv_grams(config: RunConfig, x: Tensor, n: int) -> Iterator[_Gram]:
-    """The first of the random filters, more and more of them: centred features, that of more filters are added up."""
+    """Yield the Gram matrices of the first random filters, for growing numbers of filters; features are centred."""
     most = config.model_options["filters"]
     features = capacity.random_conv_features(x[:n], most, seed=config.seed)
     own, others = torch.zeros(n, n, dtype=torch.float64), torch.zeros(len(x) - n, n, dtype=torch.float64)

@@ -1,10 +1,10 @@
 """Chapter 6, capacity without training: networks that fit anything, kernels, descent, widths and ridges.
 
-Four kinds of runs, an experiment each; none trains a network:
-    memorizing  the network of Theorem 1 and those of depth k, through all labels of real images
-    kernels     one regression each, over training set sizes, features, ridges and label corruptions
-    descent     mini-batches towards the interpolating solution of smallest norm, watched over epochs
-    ridges      every width of some features with every ridge, through the interpolation threshold
+There are four kinds of runs, each an experiment of its own; none of them trains a network:
+    memorizing  the network of Theorem 1 and its versions of depth k, through all labels of real images
+    kernels     single regressions over training set sizes, features, ridges and label corruptions
+    descent     mini-batch descent towards the minimum-norm solution, evaluated over epochs
+    ridges      every width of a kind of features with every ridge, through the interpolation threshold
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def _conv(filters: int, **options: Any) -> dict[str, Any]:
 
 
 def _each(*choices: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
-    """Every combination of some settings."""
+    """Return every combination of settings, one from each list."""
     return tuple({name: value for one in chosen for name, value in one.items()} for chosen in product(*choices))
 
 
@@ -67,7 +67,7 @@ def _depths(*depths: int) -> list[dict[str, Any]]:
 
 
 def _starts(*networks: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Each of some features, from zero and from elsewhere."""
+    """Return the settings of each kind of features, started at zero and started at random."""
     both = product(networks, ("zero", "random"))
     return [{**each, "model_options": {**each["model_options"], "start": start}} for each, start in both]
 
@@ -109,18 +109,18 @@ PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
         Part({**_CIFAR, **_SWEPT, **_SHORT}, (_gauss(), _gauss("gabor"), _conv(2000)), 5, 5),
     ),
 }
-# What a kernel or a descent does at a thousand images is its own size: nothing larger is planned.
+# Nothing larger than a thousand images is planned for these kinds.
 PLANS |= {(kind, "full"): PLANS[kind, "colab"] for kind in ("descent", "ridges")}
 
 
 def plan(kind: str, profile: str = "smoke", *, dataset: str = "", seeds: int = 0) -> list[RunConfig]:
-    """The runs of one kind at one size, seeds innermost.
+    """Plan the runs of one kind at one size, seeds innermost.
 
     Args:
         kind: ``"memorizing"``, ``"kernels"``, ``"descent"`` or ``"ridges"``.
         profile: ``"smoke"``, ``"colab"`` or ``"full"``.
-        dataset: This data set instead of the first part's own, with its settings; empty for the whole plan.
-        seeds: This many seeds instead of the plan's; 0 keeps it.
+        dataset: A data set to use with the settings of the first part; empty for the whole plan.
+        seeds: Number of seeds instead of the plan's; 0 keeps the plan's.
 
     >>> [run.model_options["depth"] for run in plan("memorizing", seeds=1)]
     [2, 2, 5, 5]
@@ -137,11 +137,11 @@ def plan(kind: str, profile: str = "smoke", *, dataset: str = "", seeds: int = 0
 
 
 def run(config: RunConfig, *, profile: str, root: runner.Root = None, data_root: runner.Root = None) -> Run:
-    """The complete run of a configuration: loaded if it is there, else solved from the start and recorded.
+    """Return the complete run of a configuration: loaded if it exists, else computed from the start and recorded.
 
-    A regression is recorded as a run: train_size is n, weight_decay the ridge, features and filters are options of its
-    model. The width of a Gaussian kernel is the multiple of the median distance with the smallest leave-one-out error
-    on at most 2,000 training examples with their labels as given; no test example is looked at.
+    A regression is recorded like a training run: train_size is n, weight_decay is the ridge, features and filters are
+    model options. The width of a Gaussian kernel is the multiple of the median distance with the smallest leave-one-out
+    error on at most 2,000 training examples with their given labels; test examples are not used.
     """
     loaded, _ = data.load_for_run(config, root=data_root)
     found = open_run(config, loaded.fingerprint, root=root)
@@ -149,7 +149,7 @@ def run(config: RunConfig, *, profile: str, root: runner.Root = None, data_root:
         return found
     runner.check_version(config, VERSIONS.get(config.experiment, 1))
     env = runner.provenance(config, loaded, profile, torch.device("cpu"))
-    few = len(loaded.train.y) <= 3_000  # where threads that wait for each other cost more than they help
+    few = len(loaded.train.y) <= 3_000  # several threads are slower than one on so few examples
     with threads(1 if few else torch.get_num_threads()), writing(found, env) as writer:
         if writer is not None:
             started = time.perf_counter()

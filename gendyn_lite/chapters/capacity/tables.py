@@ -1,10 +1,10 @@
-"""Runs without training as tidy tables: what each was made of, and what was found, in plain columns."""
+"""Tidy tables of runs without training: the settings and results of each run in columns of their own."""
 
 from __future__ import annotations
 
 import pandas as pd
 
-# Test errors of the Gaussian kernel that the paper reports (Sec. 5).
+# Test errors of the Gaussian kernel in Zhang et al. (2017), Sec. 5.
 PAPER = {"MNIST": {"pixels": 0.012, "gabor": 0.006}, "CIFAR-10": {"pixels": 0.46}}
 POINTS = {"pixels": "pixels", "gabor": "Gabor features", "random_conv": "random filters"}
 SWEEP = tuple(POINTS)
@@ -13,7 +13,7 @@ OPTIONS = {"features": r"\w+", "filters": r"\d+", "depth": r"\d+", "start": r"\w
 
 
 def paper_errors(data: str) -> dict[str, float]:
-    """The paper's test error by features, for a data set or a copy of it.
+    """Return the paper's test error by features, for a data set or a copy of it.
 
     >>> paper_errors("MNIST (JPEG q75)")
     {'pixels': 0.012, 'gabor': 0.006}
@@ -22,16 +22,17 @@ def paper_errors(data: str) -> dict[str, float]:
 
 
 def described(runs: pd.DataFrame) -> pd.DataFrame:
-    """The rows with what they were made of, and short names for what was found.
+    """Add columns for the model's options and short names for the results.
 
     Args:
         runs: A tidy table of any experiment of the chapter.
 
     Returns:
-        Its columns, those of the model's options (``features``, ``filters``, ``depth``, ``start``; missing where it
-        has none), ``error`` and ``held_out_error`` (shares), ``ridge``, ``norm`` (not squared), ``n_fitted``, and the
-        columns that a probe gave, without its name before them: ``share``, ``distance``, ``outside``, … (``size`` as
-        ``of_features``: their number, or the width of a kernel; ``epochs`` as ``passes``).
+        The table with these columns added: the model's options (``features``, ``filters``, ``depth``, ``start``;
+        missing where the model has no such option), ``error`` and ``held_out_error`` (shares), ``ridge``, ``norm`` (not
+        squared), ``n_fitted``, and the probe's columns without their prefix: ``share``, ``distance``, ``outside``, …
+        Two are renamed: ``size`` is ``of_features`` (number of features, or width of a kernel), ``epochs`` is
+        ``passes``.
 
     >>> runs = {"model_options": ['{"features": "random_conv", "filters": 200}'], "test_accuracy": 0.75, "n_train": 9}
     >>> described(pd.DataFrame(runs).assign(weight_decay=0.0))[["features", "filters", "error"]].to_dict("records")
@@ -52,14 +53,14 @@ def described(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def memorizing(runs: pd.DataFrame) -> list[tuple[str, ...]]:
-    """Networks through any labels, a row for each data set, number of images and depth.
+    """Summarize networks that fit any labels: a row for each data set, number of images and depth.
 
     Args:
         runs: A tidy table of experiment ``"memorizing_networks"``.
 
     Returns:
-        Data, images n, layers of weights, weights, units of the widest layer, largest residual, share of random labels
-        that are fitted, and test accuracy with the true ones: as text.
+        As text: data, number of images, layers of weights, weights, units of the widest layer, largest residual, share
+        of random labels fitted, and test accuracy with true labels.
     """
     found = []
     keys = ["data", "n_train", "depth"]

@@ -1,4 +1,4 @@
-"""Charts of chapter 3: a step and what a diagonal keeps; over its runs influence, labels, masks and their controls."""
+"""Charts of chapter 3: one step and its approximations; influence, right and wrong labels, and masks over runs."""
 
 from __future__ import annotations
 
@@ -9,25 +9,9 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
+from gendyn_lite.chapters.fisher_mask import tables
 from gendyn_lite.chapters.fisher_mask.claims import LOSS
-from gendyn_lite.chapters.fisher_mask.tables import (
-    CURVES,
-    EQUAL,
-    FORMS,
-    NONE,
-    OF_PARTS,
-    WAYS,
-    best,
-    by_size,
-    compared,
-    described,
-    fits,
-    gains,
-    gains_at,
-    influences,
-    logarithms,
-    with_and_without,
-)
+from gendyn_lite.chapters.fisher_mask.tables import CURVES, EQUAL, FORMS, NONE, OF_PARTS, WAYS
 from gendyn_lite.charts import parts
 from gendyn_lite.charts.figure import PALETTE
 from gendyn_lite.charts.parts import Chart, chosen, layered, looks, menu, of_runs, slider, told, tooltips, words_above
@@ -35,17 +19,17 @@ from gendyn_lite.results.tables import mean_intervals
 
 PAIRS = ["same digit", "other digit"]
 PARTS = {"kl": "KL, measured", "quadratic": "quadratic form", "gap": "their difference"}
-ROOM = 26  # between a legend and the drawing, for words above it
+ROOM = 26  # pixels between a legend and the drawing, for the words above it
 BELOW = alt.Legend(symbolType="stroke", symbolStrokeWidth=3, symbolSize=300, offset=ROOM)
 POWERS = alt.Axis(format="~e", tickCount=5)
 LOGARITHMIC = alt.Scale(type="log")
 
 
 def moved(rows: pd.DataFrame) -> Chart:
-    """KL of each watched digit after a step on one; a menu chooses the example, a slider the step size.
+    """Draw the KL of each watched digit after a step on one; a menu chooses the example, a slider the step size.
 
     Args:
-        rows: A table of `gendyn_lite.chapters.fisher_mask.demo.steps` (or of one `step`, without menu and slider).
+        rows: A table of `gendyn_lite.chapters.fisher_mask.demo.steps`, or of `demo.step` (without menu and slider).
     """
     choices, shown = {}, rows
     if "example" in rows:
@@ -70,7 +54,7 @@ def moved(rows: pd.DataFrame) -> Chart:
 
 
 def approximation(rows: pd.DataFrame) -> Chart:
-    """KL, quadratic form and their difference against the step size; a slider reads off a step size.
+    """Draw KL, quadratic form and their difference against the step size; a slider reads off one step size.
 
     Args:
         rows: A table of `gendyn_lite.chapters.fisher_mask.demo.approximation`.
@@ -99,7 +83,7 @@ def approximation(rows: pd.DataFrame) -> Chart:
 
 
 def diagonal_against_whole(rows: pd.DataFrame) -> Chart:
-    """The form with the diagonal alone against that with the whole matrix, a point for each example.
+    """Draw the quadratic form with the diagonal alone against that with the whole matrix, a point for each example.
 
     Args:
         rows: A table of `gendyn_lite.chapters.fisher_mask.demo.diagonal_against_whole`.
@@ -123,7 +107,7 @@ def diagonal_against_whole(rows: pd.DataFrame) -> Chart:
 
 
 def concentration(rows: pd.DataFrame) -> Chart:
-    """The share of a sum that its largest entries hold, against the share of entries; a slider is the mask's keep.
+    """Draw the share of a sum that its largest entries hold against the share of entries; a slider sets that share.
 
     Args:
         rows: A table of `gendyn_lite.chapters.fisher_mask.demo.concentration`.
@@ -153,15 +137,17 @@ READINGS = {0.75: "75 % kept", 0.25: "25 % kept"}
 
 
 def influence(table: pd.DataFrame) -> Chart:
-    """Influence on true, half random and random labels, without a mask; menus choose data, form and what is equal.
+    """Draw influence during training on true, half random and random labels, without a mask.
+
+    Menus choose the runs, the form, and whether curves are compared at equal epochs or at equal training loss.
 
     Args:
         table: A tidy table of experiment ``"fisher_mask"``.
     """
-    rows = influences(table)
-    rows = logarithms(rows[rows["way"] == NONE], *FORMS)
-    means = mean_intervals(compared(rows, FORMS, ["place", "labels"]), ["place", "of", "equal", "labels", "at"])
-    menus = {"place": menu("influence_place", by_size(rows, "place"), "runs"), **_equal("influence")}
+    rows = tables.influences(table)
+    rows = tables.logarithms(rows[rows["way"] == NONE], *FORMS)
+    means = mean_intervals(tables.compared(rows, FORMS, ["place", "labels"]), ["place", "of", "equal", "labels", "at"])
+    menus = {"place": menu("influence_place", tables.by_size(rows, "place"), "runs"), **_equal("influence")}
     menus["of"] = menu("influence_form", FORMS.values(), "form", FORMS["influence/quadratic_true"])
     named = [name for name in LABELS if name in set(means["labels"])]
     last = parts.latest(rows, ["place", "labels", "seed"]).groupby(["place", "labels"])["influence/quadratic_true"]
@@ -175,12 +161,12 @@ def influence(table: pd.DataFrame) -> Chart:
 
 
 def right_and_wrong(table: pd.DataFrame) -> Chart:
-    """Steps on right and on wrong labels in one network: their influence, their gradients, where a mask would cut them.
+    """Draw steps on right and on wrong labels in one network: influence, gradients, and the share that a mask holds.
 
     Args:
         table: As for `influence`.
     """
-    rows = described(table)
+    rows = tables.described(table)
     rows = rows[(rows["way"] == NONE) & (rows["label_corruption"] == 0.5)]
     each = []
     for part in ("right", "wrong"):
@@ -193,7 +179,7 @@ def right_and_wrong(table: pd.DataFrame) -> Chart:
     long = long.melt(["run_id", "place", "seed", "epoch", "labels"], list(OF_PARTS), "of").dropna(subset=["value"])
     long = long.replace({"of": OF_PARTS}).rename(columns={"epoch": "at"})
     means = mean_intervals(long, ["place", "of", "labels", "at"])
-    menus = {"place": menu("parts_place", by_size(long, "place"), "runs")}
+    menus = {"place": menu("parts_place", tables.by_size(long, "place"), "runs")}
     menus["of"] = menu("parts_of", OF_PARTS.values(), "of")
     last = parts.latest(means.rename(columns={"at": "epoch"}), ["place", "of", "labels"])
     about = f"Steps on right and on wrong labels. At the end: {told(last, '{place}, {of}, {labels}: {mean:.2f}')}."
@@ -203,19 +189,19 @@ def right_and_wrong(table: pd.DataFrame) -> Chart:
 
 
 def with_masks(table: pd.DataFrame) -> Chart:
-    """Influence, losses and accuracies without a mask and with 80 % and 70 % of the weights kept.
+    """Draw influence, losses and accuracies without a mask and with 80 % and 70 % of the weights kept.
 
     Args:
         table: As for `influence`.
     """
-    rows = described(table)
+    rows = tables.described(table)
     mask = rows["kept"].map({keep: name for name, keep in MASKED.items()}).where(rows["way"].isin([NONE, "Fisher"]))
-    rows = logarithms(rows.assign(mask=mask)[mask.notna()], "influence/quadratic_true")
+    rows = tables.logarithms(rows.assign(mask=mask)[mask.notna()], "influence/quadratic_true")
     pairs = pd.MultiIndex.from_frame(rows[["subject", "seed"]])
     rows = rows[pairs.isin(pairs[rows["mask"] != NONE])]
-    long = compared(rows, CURVES, ["subject", "mask"])
+    long = tables.compared(rows, CURVES, ["subject", "mask"])
     means = mean_intervals(long, ["subject", "of", "equal", "mask", "at"])
-    menus = {"subject": menu("masked_subject", by_size(means, "subject"), "runs")}
+    menus = {"subject": menu("masked_subject", tables.by_size(means, "subject"), "runs")}
     menus |= {"of": menu("masked_curve", CURVES.values(), "curve", CURVES["test_loss"]), **_equal("masked")}
     shown = means[(means["of"] == CURVES["test_loss"]) & (means["equal"] == EQUAL[0])]
     last = parts.latest(shown.rename(columns={"at": "epoch"}), ["subject", "mask"])
@@ -226,17 +212,17 @@ def with_masks(table: pd.DataFrame) -> Chart:
 
 
 def wrong_fitted(table: pd.DataFrame) -> Chart:
-    """The share of wrong labels fitted against that of right ones, by the kind of mask; a menu chooses its size.
+    """Draw the share of wrong labels fitted against that of right ones, by kind of mask; a menu chooses its size.
 
     Args:
         table: As for `influence`.
     """
-    rows = fits(table)
+    rows = tables.fits(table)
     bare = [rows[rows["way"] == NONE].assign(kept=keep) for keep in READINGS]
     rows = pd.concat([*bare, rows[rows["kept"].isin(READINGS) & (rows["way"] != NONE)]])
     rows = rows.assign(mask=rows["kept"].map(READINGS), at=rows["right"])
     means = mean_intervals(rows, ["subject", "mask", "way", "at"], "wrong")
-    menus = {"subject": menu("fit_subject", by_size(rows, "subject"), "runs")}
+    menus = {"subject": menu("fit_subject", tables.by_size(rows, "subject"), "runs")}
     menus["mask"] = menu("fit_mask", [READINGS[keep] for keep in READINGS if keep in set(rows["kept"])], "mask")
     ways = [name for name in (NONE, *WAYS.values()) if name in set(means["way"])]
     near = means[means["at"].between(0.59, 0.61)]
@@ -249,16 +235,18 @@ def wrong_fitted(table: pd.DataFrame) -> Chart:
 
 
 def accuracy_gained(table: pd.DataFrame) -> Chart:
-    """Test accuracy with a mask minus that without: of the best epochs, or at one training loss.
+    """Draw test accuracy with a mask minus that without, at the best epochs or at equal training loss.
 
     Args:
         table: As for `influence`.
     """
-    rows = pd.concat([gains(best(table)).assign(equal=EQUAL[0]), gains_at(table, LOSS).assign(equal=EQUAL[1])])
+    rows = pd.concat(
+        [tables.gains(tables.best(table)).assign(equal=EQUAL[0]), tables.gains_at(table, LOSS).assign(equal=EQUAL[1])]
+    )
     rows = rows[~rows["subject"].str.endswith("random labels") & rows["kept"].isin(READINGS)]
     means = mean_intervals(rows, ["subject", "equal", "way", "kept"], "gain")
     means = means.assign(mask=means["kept"].map(READINGS))
-    menus = {"subject": menu("gain_subject", by_size(means, "subject"), "runs"), **_equal("gain")}
+    menus = {"subject": menu("gain_subject", tables.by_size(means, "subject"), "runs"), **_equal("gain")}
     ways = [name for name in WAYS.values() if name in set(means["way"])]
     base = chosen(means, menus)
     x = alt.X("mask:N", title=None, axis=alt.Axis(labelAngle=0))
@@ -275,18 +263,18 @@ def accuracy_gained(table: pd.DataFrame) -> Chart:
     )
     subtitle = "Best epochs, or at equal training loss (0.2, and 1.2 with 25 % kept); 95 % over seeds."
     drawn = layered(layers, "Test accuracy, against no mask", subtitle, about)
-    return of_runs(drawn, table, with_and_without(table, rows))
+    return of_runs(drawn, table, tables.with_and_without(table, rows))
 
 
 def _equal(prefix: str) -> dict[str, alt.Parameter]:
-    """A menu of what is equal where curves are compared."""
+    """Make a menu of what is equal where curves are compared: epochs, or training loss."""
     return {"equal": menu(f"{prefix}_equal", EQUAL, "equal")}
 
 
 def _lines(
     means: pd.DataFrame, menus: Mapping[str, Any], column: str, names: Sequence[str], title: str, *, at: str = AT
 ) -> list[alt.Chart]:
-    """A line with its band, where there are seeds enough for one, for each name of a column."""
+    """Draw a line for each value of a column, with a band of intervals if there are enough seeds."""
     color, dash, _ = looks(column, names, title=None, legend=parts.STROKES)
     base = chosen(means, menus).encode(x=alt.X("at:Q", title=at), color=color)
     y = alt.Y("mean:Q", title=title, scale=parts.AROUND)

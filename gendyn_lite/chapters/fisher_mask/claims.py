@@ -1,6 +1,6 @@
 """Claims of Jiang, 'Gradient mask and neural network generalization', and the controls that the paper lacks.
 
-They are on record in `claims.toml`; here is the statistic of each, by its id.
+The claims are on record in `claims.toml`; this module computes the statistic of each, by its id.
 """
 
 from __future__ import annotations
@@ -11,47 +11,39 @@ from functools import partial
 import pandas as pd
 from scipy import stats
 
-from gendyn_lite.chapters.fisher_mask.tables import (
-    NONE,
-    WAYS,
-    best,
-    described,
-    influences,
-    lagging,
-    levels,
-    log_ratio,
-)
+from gendyn_lite.chapters.fisher_mask import tables
+from gendyn_lite.chapters.fisher_mask.tables import NONE, WAYS, levels, log_ratio
 from gendyn_lite.claims import Claim, table
 from gendyn_lite.claims.record import on_record
 from gendyn_lite.claims.sections import Section
 
 FORM = "influence/quadratic_true"
 LEVELS = (1.0, 0.3, 0.1)  # training losses at which influences are compared
-FITTED = 0.99  # share of the true labels from which they count as fitted
+FITTED = 0.99  # smallest training accuracy at which true labels count as fitted
 CONTROLS = {"fixed": "random_fixed", "random": "random", "magnitude": "magnitude", "shorter": "shorter_steps"}
 OVER = {"none": NONE, **{name: WAYS[way] for name, way in CONTROLS.items()}}  # what a mask is compared with
-LOSS = {0.75: 0.2, 0.25: 1.2}  # training loss at which accuracies are compared, by the share of the weights kept
-RIGHT = {0.75: 0.9, 0.25: 0.6}  # share of the right labels fitted where the wrong ones are counted, likewise
+LOSS = {0.75: 0.2, 0.25: 1.2}  # share of the weights kept → training loss at which accuracies are compared
+RIGHT = {0.75: 0.9, 0.25: 0.6}  # share kept → share of the right labels fitted, at which wrong ones are counted
 
 
 def _by_seed(rows: pd.DataFrame, measure: Callable[[pd.DataFrame], float]) -> pd.Series:
-    """One number for each run, by seed; epochs in order."""
+    """Compute one number for each run, by seed; the function gets the rows of a run in order of epochs."""
     found = {seed: measure(run.sort_values("epoch")) for seed, run in rows.groupby("seed")}
     return pd.Series(found, dtype=float)
 
 
 def _mean_log(rows: pd.DataFrame, above: str, below: str) -> pd.Series:
-    """Mean over epochs of the decimal logarithm of one column over another, by seed."""
+    """Average log₁₀ of one column over another, over the epochs of each run, by seed."""
     return _by_seed(rows, lambda run: float(pd.Series(list(map(log_ratio, run[above], run[below]))).mean()))
 
 
 def _late(pairs: pd.DataFrame) -> pd.Series:
-    """The same over the epochs at which the true labels are fitted."""
+    """Average log₁₀ of influence on random over that on true labels, at the epochs at which true labels are fitted."""
     return _mean_log(pairs[pairs["train_accuracy"] >= FITTED], f"{FORM}_random", FORM)
 
 
 def _at_losses(rows: pd.DataFrame, other: str) -> pd.Series | None:
-    """Mean over training losses of the logarithm of influence on some labels over that on true ones, by seed."""
+    """Average log₁₀ of influence on other labels over that on true ones, over several training losses, by seed."""
     logs = rows.assign(log=[log_ratio(value, 1.0) for value in rows[FORM]])
     true, others = (logs[logs["labels"] == labels] for labels in ("true labels", other))
     if true.empty or others.empty:
@@ -61,45 +53,45 @@ def _at_losses(rows: pd.DataFrame, other: str) -> pd.Series | None:
 
 
 def _fall(rows: pd.DataFrame, keep: float) -> pd.Series:
-    """Decimal logarithm of the last influence over the largest, with a share of the weights kept, by seed."""
+    """Return log₁₀ of the last influence over the largest one, for runs that keep a share of the weights, by seed."""
     return _by_seed(rows[rows["kept"] == keep], lambda run: log_ratio(run.iloc[-1][FORM], run[FORM].max()))
 
 
 def _slower(rows: pd.DataFrame, keep: float) -> pd.Series | None:
-    """How much less far influence falls with a mask than without."""
+    """Return by how much less influence falls with a mask than without, by seed."""
     falls = _fall(rows, keep)
     return falls - _fall(rows, 1.0) if len(falls) else None
 
 
 def _less(rows: pd.DataFrame, keep: float, over: str, measure: Callable[[pd.DataFrame], pd.Series]) -> pd.Series | None:
-    """A measure of the runs with a mask by Fisher information minus that of others of the same size, by seed."""
+    """Subtract a measure of other runs of the same size from that of runs with a Fisher mask, by seed."""
     masked = rows[(rows["way"] == "Fisher") & (rows["kept"] == keep)]
     others = rows[(rows["way"] == OVER[over]) & (rows["kept"] == (1.0 if over == "none" else keep))]
     return None if masked.empty or others.empty else measure(masked) - measure(others)
 
 
 def _of_runs(column: str) -> Callable[[pd.DataFrame], pd.Series]:
-    """A column of rows of `best`, by seed."""
+    """Return the function that reads a column of `best`, by seed."""
     return lambda runs: runs.set_index("seed")[column]
 
 
 def _test_at(loss: float, column: str, scale: float = 1.0) -> Callable[[pd.DataFrame], pd.Series]:
-    """A column at a training loss, by seed."""
+    """Return the function that reads a column at a training loss, by seed."""
     return lambda rows: scale * levels(rows, "train_loss", loss, column)
 
 
 def _wrong_at(right: float) -> Callable[[pd.DataFrame], pd.Series]:
-    """The share of wrong labels fitted where a share of the right ones is, by seed."""
+    """Return the function that reads the share of wrong labels fitted at a share of right ones, by seed."""
     return lambda rows: levels(rows, "fit/right", right, "fit/wrong")
 
 
 def _below(runs: pd.DataFrame, keep: int) -> pd.Series:
-    """What the weights that a mask would hold carry of the gradients of wrong labels, more than of right ones."""
+    """Return how much more of wrong labels' gradients than of right ones' lies in weights that a mask would hold."""
     return _by_seed(runs, lambda run: float((run[f"below/wrong_{keep}"] - run[f"below/right_{keep}"]).mean()))
 
 
 def _direction(runs: pd.DataFrame) -> pd.Series:
-    """Influence per squared gradient, of steps on wrong over that of steps on right labels: mean logarithm."""
+    """Average log₁₀ of influence per squared gradient, of steps on wrong labels over steps on right ones."""
     shares = {part: runs[f"{part}/influence"] / runs[f"{part}/gradient"] for part in ("right", "wrong")}
     return _mean_log(runs.assign(**shares), "wrong", "right")
 
@@ -107,7 +99,7 @@ def _direction(runs: pd.DataFrame) -> pd.Series:
 OF_COURSE = {
     "influence_falls": lambda runs: _by_seed(runs, lambda run: stats.spearmanr(run["epoch"], run[FORM]).statistic),
 }
-# Eq. 8 in several readings: epoch by epoch, late, and where influence is largest.
+# Eq. 8 in several readings: epoch by epoch, late in training, and where influence is largest.
 OF_LABELS = {
     "random_less_by_epoch": lambda pairs: _mean_log(pairs[pairs["epoch"] > 0], f"{FORM}_random", FORM),
     "random_less_late": _late,
@@ -160,17 +152,17 @@ RECORD = on_record(
 
 
 def claims(runs: pd.DataFrame) -> pd.DataFrame:
-    """The claims of the paper on each network and data set of a tidy table.
+    """Judge the claims of the paper on each network and data set of a tidy table.
 
     Args:
         runs: A tidy table of experiment ``"fisher_mask"``.
 
     Returns:
         One row per claim and subject, with the columns of `gendyn_lite.claims.Claim`. Influence is ½gᵀFg with the true
-        Fisher information, in nats per squared step; accuracies in points. A claim whose runs are missing is left out.
+        Fisher information, in nats per squared step; accuracies are in points. Claims without runs are left out.
     """
     found: list[Claim] = []
-    for place, rows in influences(runs).groupby("place", sort=False):
+    for place, rows in tables.influences(runs).groupby("place", sort=False):
         subject = f"{place}, true labels"
         true, random, half = (rows[rows["labels"] == name] for name in ("true labels", "random labels", "50 % redrawn"))
         bare, of_noise, of_half = (part[part["way"] == NONE] for part in (true, random, half))
@@ -184,10 +176,10 @@ def claims(runs: pd.DataFrame) -> pd.DataFrame:
             found += RECORD.judge(f"{place}, 50 % redrawn", OF_PARTS, of_half[of_half["epoch"] > 0])
         found += RECORD.judge(subject, OF_INFLUENCE, true)
     found += _of_lag(runs)
-    whole = described(runs)
+    whole = tables.described(runs)
     for subject, rows in whole.groupby("subject", sort=False):
         if (rows["label_corruption"] < 1).all() and (rows["way"] != NONE).any():
-            found += RECORD.judge(str(subject), OF_RUNS, best(runs[whole["subject"] == subject]))
+            found += RECORD.judge(str(subject), OF_RUNS, tables.best(runs[whole["subject"] == subject]))
             found += RECORD.judge(str(subject), OF_EPOCHS, rows)
         if "fit/wrong" in rows and rows["fit/wrong"].notna().any():
             found += RECORD.judge(str(subject), OF_FIT, rows)
@@ -195,9 +187,10 @@ def claims(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _of_lag(runs: pd.DataFrame) -> list[Claim]:
-    """What running statistics do to influence, on each network with batch-norm and true labels."""
+    """Judge the effect of running statistics on influence, on each network with batch-norm and true labels."""
     lags, right = (
-        rows[(rows["labels"] == "true labels") & (rows["way"] == NONE)] for rows in (lagging(runs), influences(runs))
+        rows[(rows["labels"] == "true labels") & (rows["way"] == NONE)]
+        for rows in (tables.lagging(runs), tables.influences(runs))
     )
     found: list[Claim] = []
     for name, rows in lags.groupby("model"):
@@ -208,13 +201,13 @@ def _of_lag(runs: pd.DataFrame) -> list[Claim]:
 
 
 def _paired(rows: pd.DataFrame, others: pd.DataFrame, suffix: str) -> pd.DataFrame:
-    """The rows of some runs, each with that of the other one of its seed and epoch beside it."""
+    """Join the rows of two kinds of runs by seed and epoch; columns of the second kind get a suffix."""
     return rows.merge(others, on=["seed", "epoch"], suffixes=("", suffix))
 
 
 OF_ACCURACY = tuple(name for name in (*OF_RUNS, *OF_EPOCHS) if name.startswith("better"))
 OF_FIG_2 = (*OF_INFLUENCE, *(name for name in (*OF_RUNS, *OF_EPOCHS) if name not in OF_ACCURACY))
-# The claims in a few plain words each, for the top of the page.
+# The claims in short, for the box at the top of the page.
 IN_SHORT = {
     "influence_falls": "Influence falls as training goes on",
     "random_less_by_epoch": "Less influence on random labels, epoch by epoch",
@@ -228,7 +221,7 @@ IN_SHORT = {
     "better_than_none_25": "Mask, 25 % kept: higher best accuracy",
     "diagonal_alone": "The diagonal stands for the whole form",
 }
-# Which section of the page shows which claims.
+# Section of the page → the claims that it shows.
 QUESTIONS: dict[str, Iterable[str]] = {
     "is-influence-less-on-random-labels": (*OF_COURSE, *OF_LABELS, *OF_LOSSES, *OF_LAG),
     "do-wrong-labels-move-others-less": OF_PARTS,

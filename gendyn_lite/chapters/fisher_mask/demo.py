@@ -1,11 +1,10 @@
-"""Chapter 3, what is computed while the page is made: a step's influence, its approximations, masks, the trap, live."""
+"""Computations of the page of chapter 3: a step's influence, its approximations, masks, traps, and the explorer."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import pairwise
 
 import ipywidgets as widgets
 import pandas as pd
@@ -32,7 +31,7 @@ WATCHED = 60
 
 @lru_cache(maxsize=4)
 def trained(activation: str = "tanh") -> live.Trained:
-    """The small network on digits that this chapter looks at, its training examples in a class-balanced order."""
+    """Train the chapter's small network on digits; its training examples come back in a class-balanced order."""
     config = DIGITS.replace(model_options={**DIGITS.model_options, "activation": activation})
     model, x, y = live.trained(config)
     order = data.balanced_order(y, seed=0)
@@ -42,17 +41,17 @@ def trained(activation: str = "tanh") -> live.Trained:
 def step(
     *, example: int, eps: float, keep: float = 1.0, activation: str = "tanh", watched: int = WATCHED
 ) -> pd.DataFrame:
-    """How far a step on one training digit moves the predictions for others.
+    """Measure how far a step on one training digit moves the predictions for others.
 
     Args:
         example: Number of the digit to step on.
         eps: Step size ε.
         keep: Share of the weights that may move, those with the largest Fisher information.
-        activation: Of the network.
-        watched: How many digits are watched, from number 10 on.
+        activation: Activation of the network, ``"tanh"`` or ``"relu"``.
+        watched: Number of digits whose predictions are watched, from digit number 10 on.
 
     Returns:
-        Columns digit (label), number, pair (same digit, other digit), kl and quadratic in nats.
+        A row per watched digit: digit (its label), number, pair (same digit, other digit), kl and quadratic in nats.
 
     Raises:
         UserError: The example does not exist.
@@ -74,7 +73,7 @@ def step(
 
 
 def steps(*, examples: int = 6, eps: Sequence[float] = STEPS, watched: int = 40) -> pd.DataFrame:
-    """The same for several examples and step sizes: columns example (as text) and eps more.
+    """Call `step` for several examples and step sizes, with the further columns example (as text) and eps.
 
     >>> rows = steps(examples=1, eps=(0.01,), watched=4)
     >>> rows["example"].unique().tolist()
@@ -89,10 +88,10 @@ def steps(*, examples: int = 6, eps: Sequence[float] = STEPS, watched: int = 40)
 
 
 def approximation(*, examples: int = 5, points: int = 17) -> pd.DataFrame:
-    """KL and quadratic form against the step size, for a smooth network and one of ReLUs.
+    """Compare KL and quadratic form over step sizes, for a smooth network and a ReLU network.
 
     Returns:
-        Columns activation, eps, kl, quadratic, gap (the absolute difference), ratio (KL over the form): means over
+        Columns activation, eps, kl, quadratic, gap (their absolute difference) and ratio (KL over the form): means over
         examples, in float64.
     """
     eps = [10 ** (-4 + 4.5 * k / (points - 1)) for k in range(points)]
@@ -105,23 +104,23 @@ def approximation(*, examples: int = 5, points: int = 17) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def theorem_slope(*, activation: str = "tanh", eps: Sequence[float] = (1e-3, 5e-4, 2.5e-4)) -> float:
-    """Slope of |KL − ½ε²gᵀFg| against ε on logarithmic axes: the mean over five digits."""
-    return float(_remainder(activation, eps, 5).slopes.mean())
+def theorem_slope() -> float:
+    """Return the slope of |KL − ½ε²gᵀFg| against ε on logarithmic axes, averaged over five digits."""
+    return float(_remainder("tanh", (1e-3, 5e-4, 2.5e-4), 5).slopes.mean())
 
 
 def _remainder(activation: str, eps: Sequence[float], examples: int) -> fisher.Remainder:
-    """KL, quadratic form and their difference for steps on the first digits, seen by 20 others."""
+    """Compute KL, quadratic form and their difference for steps on the first digits, watched at 20 others."""
     model, x, y = trained(activation)
     with threads(1):
         return fisher.remainder(model, x[:examples], y[:examples], x[10:30], eps=eps)
 
 
 def diagonal_against_whole(*, examples: int = 80, watched: int = 100) -> pd.DataFrame:
-    """For steps on single digits the empirical form with the whole Fisher information and with its diagonal alone.
+    """Compare the empirical quadratic form with the whole Fisher information and with its diagonal alone.
 
     Returns:
-        Columns digit, number, whole and diagonal, both gᵀFg in nats per squared step.
+        A row per digit that is stepped on: digit, number, whole and diagonal, both gᵀFg in nats per squared step.
     """
     model, x, y = trained()
     part, rest = slice(0, examples), slice(examples, examples + watched)
@@ -133,11 +132,10 @@ def diagonal_against_whole(*, examples: int = 80, watched: int = 100) -> pd.Data
 
 
 def concentration() -> pd.DataFrame:
-    """How much of the Fisher information the largest entries hold.
+    """Measure how much of the Fisher information, and of the squared weights, the largest entries hold.
 
     Returns:
-        Columns of (Fisher diagonal, squared weights, equal shares), kept (share of entries) and held (share of the
-        sum).
+        Columns of (Fisher information or squared weights), kept (share of entries) and held (share of the sum).
     """
     model, x, y = trained()
     with threads(1):
@@ -154,7 +152,7 @@ def concentration() -> pd.DataFrame:
 
 
 def kept_by_layer(keep: float) -> dict[str, float]:
-    """The share of each layer's weights that one threshold over the whole network keeps."""
+    """Return the share of each layer's weights that one threshold for the whole network keeps."""
     masks = fisher.largest(fisher.diagonal(*trained()), keep)
     layers: dict[str, list[Tensor]] = {}
     for name, mask in masks.items():
@@ -163,11 +161,11 @@ def kept_by_layer(keep: float) -> dict[str, float]:
 
 
 def batch_trap(sizes: Sequence[int] = (1, 10, 30, 100, 300)) -> pd.DataFrame:
-    """The mistake on purpose: the square of each batch's mean gradient, averaged over batches, called Fisher.
+    """Make a deliberate mistake: average the squares of the batches' mean gradients and call it Fisher information.
 
     Returns:
-        A row for each batch size: trace (the sum of the diagonal), share (of the right one's), agreement (of the masks
-        that keep a quarter: the share of the right mask's entries that the wrong one keeps).
+        A row for each batch size: trace (the sum of the wrong diagonal), share (the trace over the right trace), and
+        agreement (of the entries that the right mask of a quarter keeps, the share that the wrong mask keeps).
     """
     model, x, y = trained()
     right = fisher.diagonal(model, x, y)
@@ -186,12 +184,11 @@ def batch_trap(sizes: Sequence[int] = (1, 10, 30, 100, 300)) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=pd.Index(["batch size", "trace", "share", "agreement"]))
 
 
-def lag_trap(passes: Sequence[int] = (0, 1, 3, 10, 30), *, layers: int = 6) -> pd.DataFrame:
-    """A deep network with batch-norm whose weights never change, while its running statistics are updated.
+def lag_trap(passes: Sequence[int] = (0, 1, 3, 10, 30)) -> pd.DataFrame:
+    """Update the running statistics of a deep network with batch-norm while its weights never change.
 
     Args:
-        passes: Batches of 30 digits that it has seen in train mode, in rising order.
-        layers: Hidden layers, each with batch-norm.
+        passes: Numbers of batches of 30 digits that the network has seen in train mode, in rising order.
 
     Returns:
         A row for each number of passes: running and anew, the influence ½gᵀFg of a step in nats per squared step, with
@@ -200,13 +197,12 @@ def lag_trap(passes: Sequence[int] = (0, 1, 3, 10, 30), *, layers: int = 6) -> p
     _, x, y = trained()
     torch_state = torch.random.get_rng_state()
     torch.manual_seed(0)
-    sizes = [64, *[64] * layers]
-    hidden = [(nn.Linear(a, b), nn.BatchNorm1d(b), nn.ReLU()) for a, b in pairwise(sizes)]
+    hidden = [(nn.Linear(64, 64), nn.BatchNorm1d(64), nn.ReLU()) for _ in range(6)]
     model = nn.Sequential(nn.Flatten(), *(part for each in hidden for part in each), nn.Linear(64, 10))
     torch.random.set_rng_state(torch_state)
     rows, seen, batches = [], 0, x.split(30)
     with threads(1), warnings.catch_warnings():
-        warnings.simplefilter("ignore", LagWarning)  # it is what is shown
+        warnings.simplefilter("ignore", LagWarning)  # the lag is what this trap shows
         for count in passes:
             model.train()
             with torch.no_grad():
@@ -220,22 +216,22 @@ def lag_trap(passes: Sequence[int] = (0, 1, 3, 10, 30), *, layers: int = 6) -> p
 
 
 def _influence(model: nn.Module, x: Tensor, y: Tensor) -> float:
-    """The mean influence of steps on ten digits on forty others, in nats per squared step."""
+    """Return the mean influence of steps on ten digits on forty others, in nats per squared step."""
     return float(fisher.influence(model, x[:10], y[:10], x[10:50], eps=1.0).true.mean())
 
 
 def _gradient(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
-    """The gradient of a batch's mean loss, a part for each parameter."""
+    """Return the gradient of a batch's mean loss, one tensor for each parameter."""
     return torch.autograd.grad(F.cross_entropy(model(x), y), list(model.parameters()))
 
 
 class InfluenceExplorer:
     """Choose an example, a step size, the share of weights that may move, and the units; see whose predictions move.
 
-    The static twin is `charts.moved` of this chapter over the table of `steps`.
+    On the static page `charts.moved` shows the table of `steps` instead.
 
     Attributes:
-        panel: What to display.
+        panel: The widget to display.
     """
 
     def __init__(self) -> None:

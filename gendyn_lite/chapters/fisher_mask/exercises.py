@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gendyn_lite.chapters.live import exercise, expect, expect_close, expect_shape, random
 
-ROUNDING = 1e-6  # what a right answer in single precision may differ by
+ROUNDING = 1e-6  # tolerance for right answers in single precision
 
 
 @exercise("KL")
@@ -112,7 +112,7 @@ def check_mask(answer: Callable[[Tensor, float], Tensor]) -> None:
 
 @exercise("masked step")
 def check_masked_step(answer: Callable[..., tuple[Tensor, Tensor]]) -> None:
-    """Check ``masked_step(w, g, v, M)``: one SGD step after which a masked weight has not moved and is at rest.
+    """Check ``masked_step(w, g, v, M)``: one SGD step that neither moves a masked weight nor leaves it momentum.
 
     Learning rate 0.1, momentum 0.9, weight decay 0.01: v ← 0.9 v + g + 0.01 w, w ← w − 0.1 v where M is True.
     """

@@ -1,4 +1,4 @@
-"""What the runs of chapter 3 measure: influence, the fit of right and of wrong labels, what a mask would leave out."""
+"""Probes of chapter 3: influence, the fit of right and wrong labels, and the gradients that a mask would hold back."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from gendyn_lite.measures import fisher
 from gendyn_lite.measures.fisher import StepLengths
 from gendyn_lite.train.probes import Probe
 
-EXAMPLES = {"smoke": (5, 20), "colab": (10, 40), "full": (20, 50)}  # stepped on, and watched
-FEW = {"resnet18": (3, 12)}  # the same of slow networks
-SHARES = (0.25, 0.75)  # of the weights kept, at which the gradients of right and wrong labels are split
+EXAMPLES = {"smoke": (5, 20), "colab": (10, 40), "full": (20, 50)}  # numbers of examples stepped on, and watched
+FEW = {"resnet18": (3, 12)}  # the same for slow networks
+SHARES = (0.25, 0.75)  # shares of the weights kept, for which the gradients of right and wrong labels are split
 PART = 500  # examples at a time
 
 
 def influence_during(config: RunConfig, x: Tensor, y: Tensor, profile: str) -> Probe:
-    """The influence probe of a run, at every epoch; the step size is that of the first epoch.
+    """Make the influence probe of a run; the step size is the run's initial learning rate.
 
-    Examples and watched inputs are the first of a class-balanced order.
+    The examples that are stepped on, and then the watched ones, are the first in a class-balanced order.
     """
     stepped, watched = FEW.get(config.model, EXAMPLES[profile])
     order = data.balanced_order(y, seed=config.seed)[: stepped + watched]
@@ -32,21 +32,24 @@ def influence_during(config: RunConfig, x: Tensor, y: Tensor, profile: str) -> P
 
 
 def by_part(config: RunConfig, x: Tensor, y: Tensor, true: Tensor, profile: str) -> dict[str, Probe]:
-    """Probes of a run some of whose labels were redrawn, for the examples of either part.
+    """Make the probes of a run with some wrong labels, which treat right and wrong labels separately.
 
     Args:
         config: The run.
         x: All training inputs.
-        y: The labels that it trains with; wrong ones are those that differ from `true`.
+        y: The labels that it trains with; those that differ from `true` are wrong.
         true: The labels of the data set.
-        profile: Size, for how many examples are stepped on.
+        profile: The profile, which decides how many examples are stepped on.
 
     Returns:
-        ``fit``: the share of right and of wrong labels that the network gives, and of the wrong ones' true labels
-        (``right``, ``wrong``, ``true_of_wrong``). For runs without a mask also ``right`` and ``wrong`` (``influence``
-        and ``gradient``, the mean ‖g‖², of steps on examples of that part, the same inputs watched) and ``below``:
-        the share of the squared gradients of each part that lies in the weights that a mask by Fisher information
-        would hold (``right_25``: with a quarter of the weights kept).
+        The probes by name:
+
+        - ``fit``: of the examples with a right label, the share predicted as labelled (``right``); of those with a
+          wrong label, the shares predicted as labelled (``wrong``) and as the true class (``true_of_wrong``).
+        - ``right`` and ``wrong``, for runs without a mask: ``influence`` of steps on such examples, and ``gradient``,
+          their mean ‖g‖². Both watch the same inputs.
+        - ``below``, for runs without a mask: the share of each part's squared gradients that lies in weights that a
+          Fisher mask would hold (``right_25``: with a quarter of the weights kept).
     """
     parts = {"right": (y == true).nonzero()[:, 0], "wrong": (y != true).nonzero()[:, 0]}
     probes: dict[str, Probe] = {"fit": partial(_fit, x=x, y=y, true=true)}
@@ -62,7 +65,7 @@ def by_part(config: RunConfig, x: Tensor, y: Tensor, true: Tensor, profile: str)
 
 
 def of_steps(hook: StepLengths, model: nn.Module, epoch: int) -> dict[str, float]:
-    """The share of weights that move in the next epoch, and the length of the path of the last one."""
+    """Return the share of the weights that move in the next epoch, and the path length of the last epoch."""
     del model, epoch
     return {"kept": round(getattr(hook.inner, "kept", 1.0), 6), "path": hook.path}
 
@@ -73,7 +76,7 @@ def _two_of(measure: Probe, model: nn.Module, epoch: int) -> dict[str, Any]:
 
 
 def _fit(model: nn.Module, epoch: int, *, x: Tensor, y: Tensor, true: Tensor) -> dict[str, float]:
-    """Shares of right and of wrong labels that are given, and of true labels where the given ones are wrong."""
+    """Compute the values of the probe ``fit``: see `by_part`."""
     del epoch
     device = next(model.parameters()).device
     with torch.no_grad():
@@ -84,7 +87,7 @@ def _fit(model: nn.Module, epoch: int, *, x: Tensor, y: Tensor, true: Tensor) ->
 
 
 def _below(model: nn.Module, epoch: int, *, parts: dict[str, tuple[Tensor, Tensor]]) -> dict[str, float]:
-    """The share of each part's squared gradients in the weights below the threshold of the whole training set."""
+    """Compute the values of the probe ``below``: see `by_part`. The mask is that of the whole training set."""
     del epoch
     device = next(model.parameters()).device
     sizes = {name: len(y) for name, (_, y) in parts.items()}

@@ -1,12 +1,12 @@
-"""Chapter 3: the influence of one example's step during training, and the gradient mask with its controls (Jiang).
+"""Runs of chapter 3: influence of one example's step during training, the gradient mask and its controls (Jiang).
 
-ResNet-50 on ImageNet with and without the mask (Table 1) is a command outside the book, over several processes. The run
-without a mask, and that with a quarter of the weights kept, on 8 GPUs, after ``gendyn data imagenet``; days:
+ResNet-50 on ImageNet with and without the mask (Table 1) is a command outside the book, over several processes. After
+``gendyn data imagenet``, the run without a mask and the one that keeps a quarter of the weights take days on 8 GPUs:
 
     torchrun --nproc-per-node 8 -m gendyn_lite.chapters.fisher_mask.runs --keep 1
     torchrun --nproc-per-node 8 -m gendyn_lite.chapters.fisher_mask.runs --keep 0.25
 
-The same command goes on after an interruption. On images of one's own, on two processors:
+The same command resumes after an interruption. On your own images, on two processors:
 
     torchrun --nproc-per-node 2 -m gendyn_lite.chapters.fisher_mask.runs --keep 1 -p dataset=folder:PATH -p epochs=2
 """
@@ -38,15 +38,15 @@ from gendyn_lite.results.runs import Run, check_profile
 from gendyn_lite.train.distributed import joined
 from gendyn_lite.train.probes import Probe, reestimated_statistics
 
-# Of what the probes measure: raise it with every change of that, and old runs stay what they are. Since 2: influence at
-# every epoch, path lengths, right and wrong labels apart, and masks that keep their share exactly.
+# Raise the version when the probes change what they measure. Version 2 added influence at every epoch, path lengths,
+# right and wrong labels separately, and masks that keep exactly their share.
 PROBE_VERSION = 2
-BATCH = 200  # examples at a time, of which the Fisher information of a mask is taken
+BATCH = 200  # examples at a time for the Fisher information of a mask
 Masks = tuple[tuple[str, float], ...]
 
 
 def _part(network: str, settings: Mapping[str, Any], masks: Mapping[float, Masks], **seeds: int) -> Part:
-    """Runs of one network: at every label corruption without a mask, and with those masks (how, share kept)."""
+    """Return the runs of one network: for each label corruption without a mask and with each mask (how, share kept)."""
     each = ((q, *mask) for q, some in masks.items() for mask in (("fisher", 1.0), *some))
     variants = tuple({"label_corruption": q, "mask_by": by, "mask_keep": keep} for q, by, keep in each)
     return Part({"model": network, **settings}, variants, **seeds)
@@ -57,31 +57,31 @@ def _masks(**keeps: tuple[float, ...]) -> Masks:
 
 
 _FIG_2 = _masks(fisher=(0.7, 0.8))
-# Both readings of the paper's coefficients, and controls of the same size.
+# Both readings of the paper's coefficients, and controls with the same shares.
 _CONTROLS = ("magnitude", "random", "random_fixed", "shorter_steps")
 _TABLE_1 = _masks(fisher=(0.25, 0.75), **dict.fromkeys(_CONTROLS, (0.25, 0.75)))
 _QUARTERS = tuple(mask for mask in _TABLE_1 if mask[1] < 0.5)
 _ENDS = _masks(**dict.fromkeys(("fisher", "magnitude", "random", "random_fixed"), (0.25, 0.75)))
 _SMALL = {"learning_rate": 0.01, "decay": 0.98, "batch_size": 50}
-# A quarter of the pixels and two small layers: a run takes seconds on one core, so that there are seeds enough.
+# A quarter of the pixels and two small layers: a run takes seconds on one core, so that many seeds are possible.
 _QUARTER = {"center_crop": 28, "model_options": {"widths": [256, 256], "downsample": 2}}
 _MLP = {**_SMALL, **_QUARTER, "train_size": 1000, "test_size": 2000, "epochs": 30}
-# The paper's network on a part of the data, pixels averaged to 8x8: a minute or less a run on one core.
+# The paper's network on a part of the data, with pixels averaged to 8x8: a run takes at most a minute on one core.
 _SHORT = {"batch_size": 50, "train_size": 500, "test_size": 500, "epochs": 8, "precision": "bfloat16"}
 _RESNET = {**_SHORT, "schedule": "cosine", "learning_rate": 0.02, "model_options": {"downsample": 4}}
 _ANEW = {"batch_norm_statistics": "re-estimated"}
-# The usual settings of ResNets; the paper does not give its own. Nothing of this size has been run here.
+# The usual settings of ResNets, since the paper does not give its own. Nothing of this size has been run.
 _USUAL = {"learning_rate": 0.1, "flip": True, "standardize": "per_channel", "precision": "bfloat16"}
 _PAPER = {**_USUAL, "epochs": 60, "batch_size": 128, "schedule": "cosine", "weight_decay": 5e-4, "random_crop": 4}
 _STEPS = {"epochs": 90, "schedule": "step", "decay": 0.1, "milestones": (30, 60, 80)}
 _RESNET50 = {**_USUAL, **_STEPS, "batch_size": 256, "weight_decay": 1e-4, "random_crop": 28}
-# Both readings of the paper's coefficient 0.25, by a command of its own.
+# Both readings of the paper's coefficient 0.25; these runs have their own command.
 IMAGENET = _part("resnet50", {"experiment": "imagenet_mask", "dataset": "imagenet", **_RESNET50}, {0.0: _ENDS})
 _DIGITS = {"train_size": 300, "epochs": 20, "batch_size": 30, "learning_rate": 0.02, "decay": 0.98}
 _ONE_LAYER = {**_DIGITS, "model_options": {"widths": [64]}}
 _BARE = {0.0: (), 0.5: (), 1.0: ()}
 _WHOLE = _part("resnet18", {**_PAPER, **_ANEW}, {0.0: (*_FIG_2, *_TABLE_1), 0.5: _TABLE_1, 1.0: ()})
-_NEW = 5  # the first seed: those below were run under the criteria and the plan of before
+_NEW = 5  # the first seed; smaller ones were run under an earlier plan and earlier criteria
 
 PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
     ("smoke", "digits"): (_part("mlp", _ONE_LAYER, {0.0: (*_FIG_2, *_QUARTERS), 0.5: _QUARTERS, 1.0: ()}, seeds=2),),
@@ -100,20 +100,20 @@ DEFAULT_DATASET = {"smoke": "digits", "colab": "cifar10", "full": "cifar100"}
 
 
 def plan(profile: str = "smoke", *, dataset: str = "", network: str = "", seeds: int = 0) -> list[RunConfig]:
-    """The runs of the chapter at one size.
+    """Plan the runs of the chapter at one size.
 
     Args:
         profile: ``"smoke"``, ``"colab"`` (small networks, parts of the data) or ``"full"`` (the paper's ResNet-18 on
             all of CIFAR-100).
-        dataset: A data set (default: the profile's own). One without a plan takes that of the profile's own.
-        network: Only the parts of this network.
-        seeds: This many seeds instead of the plan's; 0 keeps it.
+        dataset: A data set; empty for the profile's default. Without a plan of its own it takes the default's plan.
+        network: Only the runs of this network; empty for all.
+        seeds: Number of seeds instead of the plan's; 0 keeps the plan's.
 
     Returns:
-        One configuration per run; seeds outermost, so that an interrupted plan has whole pairs.
+        One configuration per run. Seeds are outermost, so that an interrupted plan has complete pairs.
 
     Raises:
-        UserError: An unknown profile, or a network that is not in the plan.
+        UserError: The profile is unknown, or the network is not in the plan.
 
     >>> [(run.label_corruption, run.mask_by, run.mask_keep) for run in plan("smoke", seeds=1)][:3]
     [(0.0, 'fisher', 1.0), (0.0, 'fisher', 0.7), (0.0, 'fisher', 0.8)]
@@ -129,7 +129,7 @@ def plan(profile: str = "smoke", *, dataset: str = "", network: str = "", seeds:
 
 
 def mask_for(config: RunConfig, examples: Any, **options: Any) -> GradientMask | None:
-    """The gradient mask of a configuration over some examples, None where it has none; options of `GradientMask`."""
+    """Return the gradient mask of a configuration, or None if it has none; the options are those of `GradientMask`."""
     if config.mask_keep == 1:
         return None
     by, _, layer = config.mask_by.partition("_per_")
@@ -137,7 +137,7 @@ def mask_for(config: RunConfig, examples: Any, **options: Any) -> GradientMask |
 
 
 def shared_mask(config: RunConfig, loaded: ImageData, device: torch.device) -> GradientMask | None:
-    """The mask of a run; each process squares the gradients of its share of the images, and the sums are added."""
+    """Return the mask of a run with several processes, which share the images and add their sums of squares."""
     ranks = joined(device)
     batches = data.batcher(loaded, config, split="train_eval", device=device)
 
@@ -149,7 +149,7 @@ def shared_mask(config: RunConfig, loaded: ImageData, device: torch.device) -> G
 
 
 def hook_for(config: RunConfig, loaded: ImageData, x: Tensor, y: Tensor) -> StepLengths | None:
-    """The gradient hook of a run: its mask with the length of each step, or steps as long as those with the mask."""
+    """Return the gradient hook of a run: its mask, which records step lengths, or steps as long as the masked ones."""
     if config.mask_keep == 1:
         return None
     if config.mask_by == "shorter_steps":
@@ -163,7 +163,7 @@ def hook_for(config: RunConfig, loaded: ImageData, x: Tensor, y: Tensor) -> Step
 
 
 def _masked_steps(config: RunConfig, loaded: ImageData, x: Tensor, y: Tensor) -> list[float]:
-    """The lengths of the steps of a masked run: it is trained for this, without evaluations."""
+    """Return the lengths of the steps of a masked run; the run is trained for this, without evaluations."""
     hook = hook_for(config, loaded, x, y)
     assert hook is not None
     train.fit(runner.build(config, loaded), loaded, config.replace(eval_every=config.epochs), grad_hook=hook)
@@ -171,20 +171,20 @@ def _masked_steps(config: RunConfig, loaded: ImageData, x: Tensor, y: Tensor) ->
 
 
 def _anew(model: nn.Module, *, x: Tensor) -> AbstractContextManager[None]:
-    """Batch-norm's statistics re-estimated over some inputs."""
+    """Re-estimate batch-norm's statistics over some inputs, while the context is entered."""
     device = next(model.parameters()).device
     return reestimated_statistics(model, ((part.to(device), part) for part in x.split(probes.PART)))
 
 
 def run(config: RunConfig, *, profile: str, **options: Any) -> Run:
-    """The complete run of a configuration: loaded, resumed, or trained and measured.
+    """Return the complete run of a configuration: loaded, resumed, or trained and measured.
 
-    Influence is measured where there is no mask, and with the shares of Fig. 2.
+    Influence is measured in runs without a mask, and in those with the masks of Fig. 2.
 
     Args:
-        config: Of `plan`.
-        profile: Size, for how much is measured.
-        **options: For `gendyn_lite.chapters.runner.load_or_run`: root (folder of the runs) and data_root.
+        config: A configuration of `plan`.
+        profile: ``"smoke"``, ``"colab"`` or ``"full"``, which decides how much is measured.
+        **options: Options of `gendyn_lite.chapters.runner.load_or_run`: root (folder of the runs) and data_root.
     """
 
     def prepare(loaded: ImageData) -> dict[str, Any]:

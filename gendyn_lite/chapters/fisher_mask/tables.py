@@ -1,4 +1,4 @@
-"""Tables of chapter 3: what a masked run is called, its best accuracy, and the influence of steps over epochs."""
+"""Tables of chapter 3: names of masked runs, their best accuracies, and influence over epochs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pandas as pd
 from gendyn_lite.results.tables import with_sizes
 
 NONE = "no mask"
-EVERY_EPOCH = 2  # version of the probes from which influence is measured at every epoch
+EVERY_EPOCH = 2  # first version of the probes that measured influence at every epoch
 WAYS = {
     "fisher": "Fisher",
     "fisher_per_layer": "Fisher, each layer",
@@ -42,7 +42,7 @@ FORMS = {
 
 
 def described(table: pd.DataFrame) -> pd.DataFrame:
-    """A tidy table with columns that say what a run is about.
+    """Add columns to a tidy table that describe each run.
 
     Returns:
         The rows with ``way`` ("no mask", "Fisher", "random", …), ``kept`` (share of weights that move), ``labels``
@@ -57,7 +57,7 @@ def described(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _labels(corruption: float) -> str:
-    """Words for a label corruption.
+    """Name a label corruption.
 
     >>> _labels(0.0), _labels(0.2), _labels(1.0)
     ('true labels', '20 % redrawn', 'random labels')
@@ -66,9 +66,9 @@ def _labels(corruption: float) -> str:
 
 
 def best(table: pd.DataFrame) -> pd.DataFrame:
-    """One row per run, described: ``best`` (its highest test accuracy, in %) and the metrics of its last epoch.
+    """Return one described row per run: ``best``, its highest test accuracy in %, and the metrics of its last epoch.
 
-    The best epoch is chosen by the test set, as in the paper; it flatters every condition alike.
+    As in the paper, the best epoch is chosen on the test set, which flatters all conditions alike.
     """
     rows = described(table).sort_values("epoch", kind="stable")
     last = rows.groupby("run_id", sort=False).tail(1).set_index("run_id")
@@ -76,10 +76,10 @@ def best(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def gains(runs: pd.DataFrame) -> pd.DataFrame:
-    """The best accuracy of each masked run minus that of the run of its seed without a mask, in points.
+    """Subtract the best accuracy of the run without a mask from that of each masked run of the same seed, in points.
 
     Args:
-        runs: A row per run, of `best`.
+        runs: A table of `best`, a row per run.
 
     Returns:
         ``subject``, ``way``, ``kept``, ``seed`` and ``gain``.
@@ -92,23 +92,23 @@ def gains(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def influences(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows at which influence was measured, described; with re-estimated statistics where there is batch-norm.
+    """Return the described rows with influence; with batch-norm only those with re-estimated statistics.
 
-    With its running statistics, which lag behind the weights in short runs, influence tells of the lag: `lagging`. Runs
-    of before, which measured at six epochs only, are left out.
+    Running statistics lag behind the weights in short runs, and influence then measures the lag: see `lagging`. Runs
+    with version 1 of the probes, which measured at six epochs only, are left out.
     """
     rows = _measured(table)
     return rows[~_lags(rows)]
 
 
 def lagging(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows at which influence was measured with running statistics on a network with batch-norm, described."""
+    """Return the described rows with influence that was measured with running statistics of batch-norm."""
     rows = _measured(table)
     return rows[_lags(rows)]
 
 
 def _measured(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows at which influence was measured at every epoch, described."""
+    """Return the described rows with influence, of runs that measured it at every epoch."""
     rows = described(table[table["influence/quadratic_true"].notna()])
     return rows[rows["probe_version"].fillna(1) >= EVERY_EPOCH] if "probe_version" in rows else rows
 
@@ -118,22 +118,22 @@ def _lags(rows: pd.DataFrame) -> pd.Series:
 
 
 def statistics_of(table: pd.DataFrame) -> pd.Series:
-    """What batch-norm normalized by when the network was measured: "running" or "re-estimated"."""
+    """Return which statistics batch-norm used when a network was measured: "running" or "re-estimated"."""
     there = "batch_norm_statistics" in table
     return table["batch_norm_statistics"].fillna("running") if there else pd.Series("running", index=table.index)
 
 
 def at_level(run: pd.DataFrame, column: str, level: float, wanted: str) -> float:
-    """One column where another first reaches a level, linearly between the two epochs around it.
+    """Read off one column where another first reaches a level, interpolated linearly between two epochs.
 
     Args:
-        run: The rows of one run, epochs in order.
-        column: ``"train_loss"``, which falls to the level, or an accuracy, which rises to it.
+        run: The rows of one run, in order of epochs.
+        column: The column that reaches the level: ``"train_loss"``, which falls to it, or an accuracy, which rises.
         level: The level.
         wanted: The column that is read off.
 
     Returns:
-        The value, missing where the level is never reached, or was from the start.
+        The value; NaN if the level is never reached, or was reached from the start.
 
     >>> run = pd.DataFrame({"train_loss": [2.0, 1.0, 0.0], "test_loss": [3.0, 2.0, 4.0]})
     >>> at_level(run, "train_loss", 0.5, "test_loss"), at_level(run, "train_loss", -1.0, "test_loss")
@@ -150,7 +150,7 @@ def at_level(run: pd.DataFrame, column: str, level: float, wanted: str) -> float
 
 
 def levels(rows: pd.DataFrame, column: str, level: float, wanted: str) -> pd.Series:
-    """`at_level` of each run of some rows, by seed."""
+    """Return `at_level` of each run, by seed."""
     rows = rows[["seed", "epoch", column, wanted]].sort_values("epoch")
     found = {seed: at_level(run, column, level, wanted) for seed, run in rows.groupby("seed")}
     return pd.Series(found, dtype=float)
@@ -161,17 +161,16 @@ LOSSES = (2.0, 1.5, 1.0, 0.7, 0.5, 0.3, 0.2, 0.1, 0.07, 0.05)
 
 
 def compared(rows: pd.DataFrame, columns: Mapping[str, str], keys: Sequence[str]) -> pd.DataFrame:
-    """Curves of runs against the epoch, and read off at equal training losses.
+    """Return curves of runs at equal epochs, and at equal training losses.
 
     Args:
         rows: Described rows of runs.
-        columns: What each column is called.
-        keys: Columns that name the curves.
+        columns: Column → its name in charts.
+        keys: Columns that distinguish the curves.
 
     Returns:
-        The keys, ``seed``, ``of`` (what the column is called), ``equal`` (one of `EQUAL`), ``at`` (the epoch, or how
-        far the training loss has fallen: −log₁₀ of it in nats) and ``value``. A loss that a run never reaches has no
-        row.
+        The keys, ``seed``, ``of`` (the column's name in charts), ``equal`` (one of `EQUAL`), ``at`` (the epoch, or
+        −log₁₀ of the training loss in nats) and ``value``. Losses that a run never reaches are left out.
     """
     there = {name: words for name, words in columns.items() if name in rows}
     found = []
@@ -187,14 +186,14 @@ def compared(rows: pd.DataFrame, columns: Mapping[str, str], keys: Sequence[str]
 
 
 def fits(table: pd.DataFrame) -> pd.DataFrame:
-    """The share of wrong labels fitted, where the same share of the right ones is: a row for each run and share.
+    """Return the share of wrong labels fitted at given shares of right labels fitted.
 
     Args:
         table: A tidy table of experiment ``"fisher_mask"``.
 
     Returns:
-        ``run_id``, ``subject``, ``way``, ``kept``, ``seed``, ``right`` and ``wrong``; shares that a run never reaches
-        are left out.
+        A row for each run and share: ``run_id``, ``subject``, ``way``, ``kept``, ``seed``, ``right`` and ``wrong``.
+        Shares that a run never reaches are left out.
     """
     if "fit/wrong" not in table:
         return pd.DataFrame(columns=pd.Index(["run_id", "subject", "way", "kept", "seed", "right", "wrong"]))
@@ -209,14 +208,14 @@ def fits(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def gains_at(table: pd.DataFrame, losses: Mapping[float, float]) -> pd.DataFrame:
-    """The test accuracy of each masked run at a training loss minus that of its seed without a mask, in points.
+    """Subtract the test accuracy without a mask from that with one, at a training loss and seed by seed, in points.
 
     Args:
         table: A tidy table of experiment ``"fisher_mask"``.
-        losses: The training loss, by the share of the weights kept.
+        losses: Share of the weights kept → the training loss at which runs are compared.
 
     Returns:
-        As `gains`.
+        The columns of `gains`.
     """
     rows = described(table)
     found = []
@@ -232,7 +231,7 @@ def gains_at(table: pd.DataFrame, losses: Mapping[float, float]) -> pd.DataFrame
 
 
 def by_size(rows: pd.DataFrame, column: str) -> list[str]:
-    """The values of a column, those with most rows first: what a menu begins with.
+    """Return the values of a column, those with most rows first, as options of a menu.
 
     >>> by_size(pd.DataFrame({"name": ["a", "b", "b"]}), "name")
     ['b', 'a']
@@ -241,7 +240,7 @@ def by_size(rows: pd.DataFrame, column: str) -> list[str]:
 
 
 def log_ratio(value: float, base: float) -> float:
-    """The decimal logarithm of value / base; missing where one of them is not above 0.
+    """Return log₁₀(value / base); NaN unless both are above 0.
 
     >>> log_ratio(10.0, 1.0), log_ratio(0.0, 1.0)
     (1.0, nan)
@@ -250,12 +249,12 @@ def log_ratio(value: float, base: float) -> float:
 
 
 def with_and_without(table: pd.DataFrame, gained: pd.DataFrame) -> pd.DataFrame:
-    """The runs whose difference is a gain: those with a mask, and those of the same seeds without one."""
+    """Return the runs whose differences are the gains: those with a mask, and those of the same seeds without one."""
     masked = gained[["subject", "way", "kept", "seed"]]
     both = pd.concat([masked, masked.assign(way=NONE, kept=1.0)]).drop_duplicates()
     return described(table).merge(both, on=list(both))
 
 
 def logarithms(rows: pd.DataFrame, *columns: str) -> pd.DataFrame:
-    """The rows with decimal logarithms of some columns, missing where they are not above 0."""
+    """Replace some columns by their decimal logarithms; NaN where they are not above 0."""
     return rows.assign(**{name: np.log10(rows[name].where(rows[name] > 0)) for name in columns})

@@ -1,1 +1,1 @@
-"""Chapter 5: how far along a line a network keeps its answer."""
+"""Chapter 5: how far along a line a network keeps predicting the same class."""

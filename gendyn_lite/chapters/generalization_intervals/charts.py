@@ -1,4 +1,4 @@
-"""Charts of chapter 5: how long intervals are over runs; single lines, and where on them a class ends."""
+"""Charts of chapter 5: lengths of intervals over runs; single lines, and where the class changes along them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gendyn_lite.results.tables import mean_intervals
 
 NAMES = list(LABELS.values())
 OF_LABELS = strokes("labels", NAMES)
-# Else the intervals that reach the whole range are all one sees.
+# On a linear scale the intervals that reach the whole range would hide all others.
 ROOT = alt.Scale(type="sqrt", domain=[0, 1], nice=False)
 HALVES = alt.Axis(tickMinStep=0.5, tickCount=6)
 REACH, NEAREST = "reach", "nearest of its class"
@@ -24,12 +24,12 @@ WORDS = {"pair": "pairs of one class", "midline": "midlines of triangles of one 
 
 
 def densities(table: pd.DataFrame, *, kind: str = "pair", by: str = "downsample") -> Chart:
-    """How lengths are distributed on true and on random labels: mean over seeds, 95 % interval as a band.
+    """Draw how lengths are distributed on true and random labels: mean over seeds, with a band of 95 % intervals.
 
     Args:
         table: A tidy table of experiment ``"generalization_intervals"``.
         kind: ``"pair"`` or ``"midline"``.
-        by: What a second menu chooses beside the data: ``"downsample"`` or ``"widths"``.
+        by: What the menu chooses beside the data: ``"downsample"`` or ``"widths"``.
     """
     runs = tables.with_subjects(tables.ends(table), by)
     rows = tables.shares(runs, kind)
@@ -52,7 +52,7 @@ def densities(table: pd.DataFrame, *, kind: str = "pair", by: str = "downsample"
 
 
 def directions(table: pd.DataFrame) -> Chart:
-    """Mean length by direction, on true and on random labels and before training; a menu chooses the data.
+    """Draw the mean length by direction, on true and random labels and before training; a menu chooses the data.
 
     Args:
         table: As for `densities`.
@@ -82,10 +82,10 @@ def directions(table: pd.DataFrame) -> Chart:
 
 
 def during_training(table: pd.DataFrame) -> Chart:
-    """Mean interval length and accuracies against epoch, true labels; a menu chooses the data.
+    """Draw mean interval length and accuracies against epoch, on true labels; a menu chooses the data.
 
     Args:
-        table: As for `densities`, with runs that were watched epoch by epoch.
+        table: As for `densities`, with runs that were measured at many epochs.
     """
     runs = tables.watched(table)
     means = tables.while_training(runs)
@@ -104,7 +104,7 @@ def during_training(table: pd.DataFrame) -> Chart:
 
 
 def region_norms(table: pd.DataFrame) -> Chart:
-    """The ∞-norms of linear regions over that of the product of the weights; a line at 1.
+    """Draw the ∞-norms of linear regions divided by that of the product of the weights, with a line at 1.
 
     Args:
         table: As for `densities`.
@@ -129,10 +129,10 @@ def region_norms(table: pd.DataFrame) -> Chart:
 
 
 def bound_reach(table: pd.DataFrame) -> Chart:
-    """How far the appendix's bound reaches from a training image, and how far off new images of the class are.
+    """Draw how far the bound of the appendix reaches from a training image, and how far new images of its class are.
 
     Args:
-        table: As for `densities`, with what `runs.bound` measures.
+        table: As for `densities`, with the values of `gendyn_lite.chapters.generalization_intervals.probes.bound`.
     """
     runs = tables.ends(table)
     runs = runs[(runs["label_corruption"] == 0) & (runs["dataset"] != "two_moons")]
@@ -155,20 +155,22 @@ def bound_reach(table: pd.DataFrame) -> Chart:
 
 
 def planar(cells: pd.DataFrame, points: pd.DataFrame, lines: pd.DataFrame, knots: pd.DataFrame) -> Chart:
-    """A network on the plane: regions, boundary, and a line with its interval and knots; sliders move the line.
+    """Draw a network on the plane: its regions, and a line with its interval and knots; sliders move the line.
+
+    The arguments are the tables of this chapter's `demo.Plane`.
 
     Args:
-        cells: As the other arguments, of this chapter's `demo.plane`.
-        points: Training points.
+        cells: The linear regions on a grid.
+        points: The training points.
         lines: Lines and their intervals, by start and angle.
-        knots: Where the lines change regions.
+        knots: Where the lines pass from one region to the next.
     """
     ends = ([float(cells[axis].min()), float(cells[f"{axis}2"].max())] for axis in "xy")
     across, up = (alt.Scale(domain=domain, nice=False) for domain in ends)
     x, y = alt.X("x:Q", title="first coordinate", scale=across), alt.Y("y:Q", title="second coordinate", scale=up)
 
     def at(name: str, *, ends: bool = True) -> dict[str, Any]:
-        """Where the columns of that name place a mark, or both of its ends."""
+        """Return the encodings of a mark's place (or of both ends) by the columns with this prefix."""
         begins = {"x": alt.X(f"{name}_x:Q", scale=across), "y": alt.Y(f"{name}_y:Q", scale=up)}
         return begins | ({"x2": f"{name}_x2", "y2": f"{name}_y2"} if ends else {})
 
@@ -201,7 +203,7 @@ def planar(cells: pd.DataFrame, points: pd.DataFrame, lines: pd.DataFrame, knots
 
 
 def _ground(cells: pd.DataFrame, points: pd.DataFrame, x: alt.X, y: alt.Y) -> tuple[alt.Chart, alt.Chart]:
-    """Linear regions in shades of their class, and the training points."""
+    """Draw the linear regions in shades of their class, and the training points."""
     color = alt.Color("class:N", legend=None, scale=alt.Scale(domain=[0, 1], range=list(PALETTE[:2])))
     shade = alt.Opacity("shade:Q", legend=None, scale=alt.Scale(domain=[0, 3], range=[0.14, 0.4]))
     shape = alt.Shape("class:N", legend=None, scale=alt.Scale(range=["circle", "square"]))
@@ -211,23 +213,25 @@ def _ground(cells: pd.DataFrame, points: pd.DataFrame, x: alt.X, y: alt.Y) -> tu
 
 
 def _said(line: alt.Chart) -> alt.Chart:
-    """A line's interval and number of regions in words."""
+    """Say a line's interval and number of regions, in the field ``words``."""
     ends = "'interval ' + format(datum.lower, '.3f') + ' to ' + format(datum.upper, '.3f')"
     return line.transform_calculate(words=f"{ends} + ', ' + datum.regions + ' regions'")
 
 
 def paths(logits: pd.DataFrame, intervals: pd.DataFrame, images: pd.DataFrame) -> Chart:
-    """Logits along a line, its interval shaded, and pictures on the way; menus choose labels and direction.
+    """Draw logits along a line, its interval shaded, and pictures on the way; menus choose labels and direction.
+
+    The arguments are the tables of this chapter's `probes.Frames`.
 
     Args:
-        logits: As the other arguments, of this chapter's `probes.frames`.
+        logits: The logits at the knots.
         intervals: The intervals.
-        images: Pictures at some α; empty for points that are no pictures.
+        images: Pictures at some α; empty if the points are not images.
     """
     labels = {column: label for column, label in (("labels", "labels"), ("towards", "direction")) if column in logits}
     choices = parts.menus(logits, "chosen", labels)
     shown = " && ".join(["true", *(f"datum.{column} === {param.name}" for column, param in choices.items())])
-    # Wider than the line, so that the pictures at both ends are whole.
+    # Wider than the line, so that the pictures at both ends are not cut off.
     span = alt.Scale(domain=[float(logits["alpha"].min()) - 0.15, float(logits["alpha"].max()) + 0.15], nice=False)
     x = alt.X("alpha:Q", title="α", scale=span)
     base = alt.Chart(intervals).transform_filter(shown)
@@ -252,7 +256,7 @@ def paths(logits: pd.DataFrame, intervals: pd.DataFrame, images: pd.DataFrame) -
 
 
 def _room_below(logits: pd.DataFrame, intervals: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    """The intervals with a `floor` a fifth below each line's logits, so that pictures hide no curve."""
+    """Add the column ``floor``, a fifth of the range below each line's logits, to make room for pictures."""
     floors = []
     for row in intervals.to_dict("records"):
         shown = logits.loc[logits[keys].eq([row[key] for key in keys]).all(axis="columns"), [OWN, OTHER]].to_numpy()

@@ -1,6 +1,6 @@
 """Claims of Salman et al. (2019), 'Towards Quantifying Intrinsic Generalization of Deep ReLU Networks'.
 
-They are on record in `claims.toml`; here is the statistic of each, by its id.
+The claims are on record in `claims.toml`; this module computes the statistic of each, by its id.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def _networks(runs: pd.DataFrame) -> str:
 
 
 def _by_seed(runs: pd.DataFrame, name: str, corruption: float) -> pd.Series:
-    """A recorded value by seed, at one label corruption; nothing where it was not measured."""
+    """Return a recorded value by seed, at one label corruption; empty if it was not measured."""
     if f"intervals/{name}" not in runs:
         return pd.Series(dtype=float)
     rows = runs.loc[runs["label_corruption"] == corruption, ["seed", f"intervals/{name}"]]
@@ -35,7 +35,7 @@ def _measured(runs: pd.DataFrame, name: str) -> bool:
 
 
 def _distances(runs: pd.DataFrame) -> pd.Series:
-    """Wasserstein distance between true and random labels, by seed."""
+    """Return the Wasserstein distance between the lengths on true and on random labels, by seed."""
     at, found = middles("pair"), {}
     for seed, part in runs.groupby("seed"):
         both = [counts(row, "pair") for _, row in part.sort_values("label_corruption", kind="stable").iterrows()]
@@ -45,14 +45,14 @@ def _distances(runs: pd.DataFrame) -> pd.Series:
 
 
 def _shortened(runs: pd.DataFrame, kind: str) -> pd.Series | None:
-    """Mean length on true labels minus that on random labels, by seed."""
+    """Subtract the mean length on random labels from that on true labels, by seed."""
     if not _measured(runs, f"{kind}_mean"):
         return None
     return _by_seed(runs, f"{kind}_mean", 0.0) - _by_seed(runs, f"{kind}_mean", 1.0)
 
 
 def _over(runs: pd.DataFrame, first: str, second: str, corruption: float = 0.0) -> pd.Series | None:
-    """Mean length along one kind of direction minus that along another."""
+    """Subtract the mean length along the second kind of direction from that along the first, by seed."""
     if not all(_measured(runs, f"{kind}_mean") for kind in (first, second)):
         return None
     return _by_seed(runs, f"{first}_mean", corruption) - _by_seed(runs, f"{second}_mean", corruption)
@@ -63,7 +63,7 @@ def _on_true_labels(runs: pd.DataFrame, name: str) -> pd.Series | None:
 
 
 def _lengthened(group: pd.DataFrame, corruption: float) -> pd.Series | None:
-    """Mean length on the smallest down-sampled images minus that on whole ones."""
+    """Subtract the mean length on whole images from that on the most down-sampled ones, by seed."""
     if group["downsample"].nunique() == 1:
         return None
     main = main_network(group)
@@ -72,7 +72,7 @@ def _lengthened(group: pd.DataFrame, corruption: float) -> pd.Series | None:
 
 
 def _over_depths(group: pd.DataFrame) -> pd.Series | None:
-    """Longest mean length of a fully connected network minus shortest, on true labels."""
+    """Subtract the shortest mean length of the fully connected networks from the longest, on true labels, by seed."""
     dense = group[(group["downsample"] == 1) & (group["model"] == "mlp")]
     if dense["widths"].nunique() <= 1:
         return None
@@ -81,7 +81,7 @@ def _over_depths(group: pd.DataFrame) -> pd.Series | None:
 
 
 def _correlation(runs: pd.DataFrame, lengths: pd.Series) -> pd.Series:
-    """Rank correlation of interval length with test accuracy over the epochs of each run."""
+    """Return the rank correlation of interval length with test accuracy over the epochs of each run, by seed."""
     by_seed = runs.assign(length=lengths).groupby("seed")[["length", "test_accuracy"]]
     return by_seed.apply(lambda part: stats.spearmanr(part["length"], part["test_accuracy"]).statistic)
 
@@ -121,17 +121,17 @@ RECORD = on_record(__file__, OF_NETWORK, OF_SEVERAL, OF_TRAINING)
 
 
 def claims(runs: pd.DataFrame) -> pd.DataFrame:
-    """The claims of the paper on each data set of a tidy table.
+    """Judge the claims of the paper on each data set of a tidy table.
 
-    'Do not vary significantly' is read as an equivalence: the whole 95 % interval of the difference lies within 0.1 of
-    zero. The distance between the two distributions follows the difference of means.
+    'Do not vary significantly' is read as an equivalence: the whole 95 % interval of the difference must lie within 0.1
+    of zero. The distance between the two distributions is judged like the difference of means.
 
     Args:
         runs: A tidy table of experiment ``"generalization_intervals"``.
 
     Returns:
         One row per claim and subject, with the columns of `gendyn_lite.claims.Claim`. Lengths are in units of α. A
-        claim whose runs are missing is there, with n_seeds = 0 and no verdict.
+        claim without runs has a row with n_seeds = 0 and no verdict.
     """
     last, watched = ends(runs), described(runs)
     watched = with_sizes(watched[watched["training"]])
@@ -141,7 +141,7 @@ def claims(runs: pd.DataFrame) -> pd.DataFrame:
             asked = {name: each for name, each in OF_NETWORK.items() if len(RECORD.entries[name].of(own)) == len(own)}
             found += RECORD.judge(str(subject), asked, own)
         for size, main in main_network(group).groupby("size", sort=False):
-            # A network that was run at a single size is compared with each size of the others.
+            # Networks that were run at only one size are compared with each size of the others.
             same = group[group["n_train"].isin(main["n_train"]) & group["size"].isin([size, ""])]
             side = int(main_network(same)["downsample"].max())
             found += RECORD.judge(_networks(main), OF_SEVERAL, same, side=side)
@@ -150,7 +150,7 @@ def claims(runs: pd.DataFrame) -> pd.DataFrame:
     return table(found)
 
 
-# The claims of the paper in a few plain words each, for the top of the page.
+# The claims of the paper in short, for the box at the top of the page.
 IN_SHORT = {
     "pairs_alike": "Between two images, labels do not matter",
     "distributions_alike": "The two distributions are almost identical",
@@ -174,7 +174,7 @@ IN_SHORT = {
     "bound_true": "The bound that follows is true",
     "bound_explains": "The bound explains the class of new images",
 }
-QUESTIONS = {  # section of the page: what it answers
+QUESTIONS = {  # section of the page → the claims that it shows
     "do-labels-matter-between-two-images-of-a-class": ("pairs_alike", "distributions_alike"),
     "and-where-no-training-image-lies": ("midlines_shorter",),
     "does-the-class-last-along-the-class": (

@@ -1,4 +1,4 @@
-"""What chapter 5 shows of single networks: lines from digits, the trap of a coarse grid, lines through the plane."""
+"""Computations of the page of chapter 5: lines from digits, the trap of a coarse grid, lines through the plane."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WIDTHS = {"3x128": (128, 128, 128), "1x512": (512,), "2x256": (256, 256), "4x128
 def trained(
     dataset: str = "digits", corruption: float = 0.0, widths: tuple[int, ...] = (128, 128, 128)
 ) -> live.Trained:
-    """The chapter's network on an embedded data set, trained in a second or two (once a session)."""
+    """Train the chapter's network on an embedded data set, once a session; it takes a second or two."""
     planned = plan("smoke", seeds=1)
     base = next(run for run in planned if run.dataset == dataset and run.label_corruption == corruption)
     config = base.replace(model_options={"widths": list(widths)}, eval_every=base.epochs)
@@ -38,16 +38,16 @@ def trained(
 def one_line(
     kind: str, *, image: int = 0, corruption: float = 0.0, widths: tuple[int, ...] = (128, 128, 128)
 ) -> probes.Frames:
-    """One line from a digit, as tables.
+    """Follow one line from a digit.
 
     Args:
         kind: Kind of direction, one of `probes.KINDS`.
-        image: Which training image, from 0.
-        corruption: 0 for a network of true labels, 1 for one of random labels.
+        image: Number of the training image, from 0.
+        corruption: 0 for the network trained on true labels, 1 for the one on random labels.
         widths: Units of its hidden layers.
 
     Raises:
-        UserError: There is no such image.
+        UserError: The image does not exist.
     """
     model, x, y = trained("digits", corruption, widths)
     if not 0 <= image < len(x):
@@ -55,23 +55,22 @@ def one_line(
     return probes.frames([({}, probes.of_image(model, x, y, image)[kind])])
 
 
-def grid_trap(*, points: tuple[int, ...] = (4, 8, 16, 32, 64), midlines: int = 400, seed: int = 0) -> pd.DataFrame:
-    """Midlines of digits, by the exact method and by grids: what a coarse grid steps over, and what it does to a claim.
+def grid_trap(*, points: tuple[int, ...] = (4, 8, 16, 32, 64), midlines: int = 400) -> pd.DataFrame:
+    """Compare the exact method with grids on midlines of digits: a coarse grid steps over other classes.
 
     Args:
-        points: Points of each grid on a line, half of them on each side of α = 0.
-        midlines: How many, of true and of random labels each.
-        seed: Of the triangles.
+        points: Numbers of grid points on a line, half of them on each side of α = 0.
+        midlines: Number of midlines for true and for random labels each.
 
     Returns:
-        A row per method: its points, on how many lines of random labels it stepped over another class, the mean
-        lengths on true and on random labels, and their difference.
+        A row per method: its number of points, the number of lines with random labels on which it stepped over another
+        class, the mean lengths on true and on random labels, and their difference.
     """
     low, high = SPANS["midline"]
     rows = {f"{count} points": {} for count in points} | {"exact": {}}
     for name, corruption in (("true", 0.0), ("random", 1.0)):
         model, x, y = trained("digits", corruption)
-        through = intervals.midlines(x, intervals.same_class_tuples(y, midlines, size=3, seed=seed))
+        through = intervals.midlines(x, intervals.same_class_tuples(y, midlines, size=3))
         exact = intervals.generalization_interval(model, *through, low=low, high=high)
         rows["exact"] |= {name: float(exact.length.mean()), "stepped over": 0}
         for count in points:
@@ -87,10 +86,11 @@ class Plane(NamedTuple):
     """Tables of the two-dimensional picture.
 
     Attributes:
-        cells: Corners, class and a shade of the linear region of each cell of a grid.
-        points: Training points: x, y, class.
-        lines: For each start and angle: both ends of the line and of its interval, as words and as points.
-        knots: Where those lines pass from one linear region to the next: x, y.
+        cells: For each cell of a grid: its corners, and the class and shade of its linear region.
+        points: The training points: x, y, class.
+        lines: For each start and angle: the interval, the number of regions, and both ends of the line and of its
+            interval as points.
+        knots: Where these lines pass from one linear region to the next: x, y.
     """
 
     cells: pd.DataFrame
@@ -99,28 +99,27 @@ class Plane(NamedTuple):
     knots: pd.DataFrame
 
 
-def plane(*, widths: tuple[int, ...] = (12, 12), starts: int = 8, resolution: int = 64) -> Plane:
-    """A network on two moons: its regions, and exact intervals from some points in all directions.
+def plane(*, starts: int = 8, resolution: int = 64) -> Plane:
+    """Compute the regions of a small network on two moons, and exact intervals from some points in all directions.
 
     Args:
-        widths: Units of its hidden layers: few, so that the regions can be seen.
-        starts: Training points that lines start from.
-        resolution: Cells in each direction.
+        starts: Number of training points that lines start from.
+        resolution: Cells along each side of the grid.
     """
-    model, x, y = trained("two_moons", 0.0, widths)
+    model, x, y = trained("two_moons", 0.0, (12, 12))
     points = pd.DataFrame({"x": x[:, 0].numpy(), "y": x[:, 1].numpy(), "class": y.numpy()}).round(3)
     chosen = data.balanced_order(y, seed=2)[:starts]
     return Plane(_cells(model, x, resolution), points, *_rays(model, x[chosen]))
 
 
 def _cells(model: nn.Module, x: Tensor, resolution: int) -> pd.DataFrame:
-    """Class and region of the middles of a grid."""
+    """Return the cells of a grid with the class and linear region of their centres."""
     low, high = x.amin(0) - 0.5, x.amax(0) + 0.5
     size = (high - low) / resolution
     axes = [low[i] + (torch.arange(resolution) + 0.5) * size[i] for i in (0, 1)]
     grid = torch.cartesian_prod(*axes)
     weight = torch.rand(512, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    # Regions differ in which units are on: a random number for each pattern.
+    # Regions differ in which units are on, so each pattern of units gets a random number.
     paths = relu_paths.record_paths(model, grid).values()
     pattern = torch.stack([on.double() @ weight[: on.shape[1]] * 7.3 for on in paths]).sum(0)
     with torch.no_grad():
@@ -131,7 +130,7 @@ def _cells(model: nn.Module, x: Tensor, resolution: int) -> pd.DataFrame:
 
 
 def _rays(model: nn.Module, starts: Tensor) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Lines of every angle from every start, and their knots."""
+    """Follow lines of every angle from every start, and return them and their knots."""
     turn = torch.tensor(ANGLES).double().deg2rad()
     origin = starts.repeat_interleave(len(ANGLES), dim=0)
     direction = torch.stack([turn.cos(), turn.sin()], dim=1).to(starts).repeat(len(starts), 1)
@@ -163,10 +162,10 @@ def _rounded(values: Tensor) -> np.ndarray:
 class IntervalExplorer:
     """Choose a network, labels, an image and a direction; see the logits along the line, its knots and its interval.
 
-    The static twin is `charts.paths` of this chapter.
+    The static page shows recorded lines with `charts.paths` instead.
 
     Attributes:
-        panel: What to display.
+        panel: The widget to display.
     """
 
     def __init__(self) -> None:

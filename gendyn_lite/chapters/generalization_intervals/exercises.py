@@ -11,13 +11,13 @@ from gendyn_lite.chapters.live import close, exercise, expect, expect_close, ran
 
 
 def _same(value: float | None, expected: float | None) -> bool:
-    """Both are none, or the same number."""
+    """Whether both are None, or equal numbers."""
     return value is expected if value is None or expected is None else abs(float(value) - expected) < 1e-6
 
 
 @exercise("knot of a unit")
 def check_knot(answer: Callable[[float, float], float | None]) -> None:
-    """Check ``knot(a, b)``: where in [0, 1] a unit that goes linearly from a to b passes 0; None if it does not."""
+    """Check ``knot(a, b)``: where in [0, 1] a unit that changes linearly from a to b passes 0, or None."""
     cases = [(-1, 1, 0.5), (1, -3, 0.25), (-0.2, 0.6, 0.25), (2, 5, None), (-1, -4, None)]
     for a, b, expected in [*cases, (0, 2, None), (-3, 0, None), (2, 0, None), (0, 0, None)]:
         value = answer(float(a), float(b))
@@ -30,9 +30,10 @@ def check_knot(answer: Callable[[float, float], float | None]) -> None:
 
 @exercise("where the class is left")
 def check_leave(answer: Callable[[Sequence[float], Sequence[float]], float | None]) -> None:
-    """Check ``leave(start, end)``: where on a linear piece the first margin reaches 0; None if every one stays above.
+    """Check ``leave(start, end)``: where on a linear piece the first margin reaches 0, or None if all stay above 0.
 
-    `start` and `end` hold the class's margin over each other class at both ends of the piece; all of `start` are ≥ 0.
+    `start` and `end` hold the margins of the class over the other classes at both ends of the piece; those at the start
+    are at least 0.
     """
     cases: list[tuple[list[float], list[float], float | None]] = [
         ([1.0, 2.0], [-1.0, 1.0], 0.5),
@@ -53,7 +54,7 @@ def check_leave(answer: Callable[[Sequence[float], Sequence[float]], float | Non
 
 @exercise("interval from samples")
 def check_sampled_interval(answer: Callable[[Sequence[float], Sequence[int]], tuple[float, float]]) -> None:
-    """Check ``interval(alphas, classes)``: first and last sample of the run of equal classes that holds α = 0."""
+    """Check ``interval(alphas, classes)``: first and last sample of the stretch of equal classes around α = 0."""
     cases = [
         ([-1.0, 0.0, 1.0, 2.0], [3, 3, 3, 3], (-1.0, 2.0)),
         ([-1.0, -0.5, 0.0, 0.5, 1.0], [1, 2, 2, 2, 0], (-0.5, 0.5)),
@@ -91,7 +92,7 @@ def check_pool_knots(answer: Callable[[Tensor, Tensor], Sequence[float]]) -> Non
 
 @exercise("midline of a triangle")
 def check_midline(answer: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]) -> None:
-    """Check ``midline(a, b, c)``: origin and direction of the line from the middle of ab (α = 0) to that of ac."""
+    """Check ``midline(a, b, c)``: origin and direction of the line from the midpoint of ab (α = 0) to that of ac."""
     for d in (1, 2, 50):
         a, b, c = random(3, d)
         origin, direction = answer(a, b, c)
@@ -102,7 +103,7 @@ def check_midline(answer: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tenso
 
 @exercise("∞-norm")
 def check_norm(answer: Callable[[Tensor], float]) -> None:
-    """Check ``norm(W)``: the ∞-norm, the most that an output can move while no input moves by more than 1."""
+    """Check ``norm(W)``: the ∞-norm, the largest change of an output while no input changes by more than 1."""
     for shape in ((1, 1), (3, 5), (10, 4), (2, 300)):
         W = random(*shape)
         value, expected = float(answer(W)), float(W.abs().sum(1).max())

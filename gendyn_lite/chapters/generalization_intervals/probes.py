@@ -1,4 +1,4 @@
-"""What the runs of chapter 5 measure: directions from points of a class, norms, the bound, one image's lines."""
+"""Measurements of chapter 5: directions from points of a class, norms, the bound, and the lines from one image."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from gendyn_lite.data.gallery import data_uri
 from gendyn_lite.measures import intervals
 
 Lines = tuple[Tensor, Tensor]  # origins and directions, [m, *in_shape] each
-NORM_LINES = 4  # whose pieces are all followed
+NORM_LINES = 4  # number of lines on which all pieces are followed
 THUMBNAILS = tuple(-1 + 0.25 * step for step in range(13))  # α of the pictures
-SIDE = 32  # pixels of a picture, at least about half of that: browsers blur what is smaller
+SIDE = 32  # pixels to which pictures are enlarged (by a whole factor), because browsers blur small ones
 KINDS = {
     "pair": "to another point of its class",
     "principal": "first principal component of its class",
@@ -31,33 +31,33 @@ KINDS = {
 
 
 def predicted(model: nn.Module, x: Tensor) -> Tensor:
-    """Class of each input x [n, *in_shape], in parts that fit memory: [n]."""
+    """Return the predicted class of each input x [n, *in_shape], int64 [n]."""
     with torch.no_grad():
         return torch.cat([model(part).argmax(1) for part in x.split(500)])
 
 
 def bins_of(values: Tensor, highest: float) -> str:
-    """Counts of `BINS` bins from 0 to `highest`, as `tables.counts` reads them."""
+    """Count values in `BINS` bins from 0 to `highest`, as text that `tables.counts` reads."""
     return " ".join(map(str, torch.histc(values.cpu(), bins=BINS, min=0.0, max=highest).int().tolist()))
 
 
 def class_directions(
     model: nn.Module, x: Tensor, y: Tensor, label: int, points: Tensor, *, other: int, seed: int
 ) -> dict[str, Tensor]:
-    """Directions from points of a class, by kind: all as long as the distance between two points of the class.
+    """Compute directions from points of a class, by kind; all have the typical distance of two points of the class.
 
     Args:
-        model: In eval mode.
+        model: The network, in eval mode.
         x: The training images [n, *in_shape].
-        y: Their labels.
-        label: The class, of at least three images.
+        y: Their labels [n].
+        label: The class, with at least three images.
         points: Where the lines start, [m, *in_shape].
-        other: The class towards whose mean one of them goes; the same class leaves that one out.
-        seed: Of the random ones.
+        other: The class whose mean one direction points to; if it equals `label`, that direction is left out.
+        seed: Seed of the random directions.
 
     Returns:
-        For each kind one direction [*in_shape], or one for each point. A component has no sign of its own, and a range
-        that reaches further forward than back would make it matter: from every other point it goes the other way.
+        For each kind one direction [*in_shape], or one for each point. The sign of a principal component is arbitrary
+        but would matter, since lines reach further forward than back; so every other point gets the opposite sign.
     """
     own = x[y == label]
     length = intervals.pair_distance(own)
@@ -76,12 +76,12 @@ class Line(NamedTuple):
     """One line from an image, as it is recorded and drawn.
 
     Attributes:
-        alpha: Places of the knots, and both ends of the range.
-        own: The logit of the class of the image at each.
-        other: The strongest logit of another class at each.
+        alpha: α of the knots, and of both ends of the range.
+        own: The logit of the image's class at each α.
+        other: The largest logit of another class at each α.
         lower: Lower end of the interval.
-        upper: Upper end.
-        images: Pictures at `THUMBNAILS`, as data URIs; none where points are no pictures.
+        upper: Upper end of the interval.
+        images: Pictures at `THUMBNAILS`, as data URIs; empty if the points are not images.
     """
 
     alpha: list[float]
@@ -93,7 +93,7 @@ class Line(NamedTuple):
 
 
 def of_image(model: nn.Module, x: Tensor, y: Tensor, image: int) -> dict[str, Line]:
-    """The lines of every kind from one training image, by the names of `KINDS`."""
+    """Follow the lines of every kind from one training image, by the names in `KINDS`."""
     label, origin = int(y[image]), x[image : image + 1]
     others = (y == label) & (torch.arange(len(y), device=y.device) != image)
     options = {"other": (label + 1) % (int(y.max()) + 1), "seed": image}
@@ -103,7 +103,7 @@ def of_image(model: nn.Module, x: Tensor, y: Tensor, image: int) -> dict[str, Li
 
 
 def along(model: nn.Module, origin: Tensor, direction: Tensor) -> Line:
-    """One line, origin and direction [1, *in_shape], of a piecewise linear network, over the range of pairs."""
+    """Follow one line, origin and direction [1, *in_shape], over the range of pairs."""
     low, high = SPANS["pair"]
     found = intervals.generalization_interval(model, origin, direction, low=low, high=high)
     (line,) = intervals.pieces(model, origin, direction, low=low, high=high)
@@ -122,19 +122,19 @@ def _listed(values: Tensor, decimals: int) -> list[float]:
 
 
 def _picture(image: Tensor, like: Tensor) -> str:
-    """A picture, dark on light, on the brightness scale of another one, as a PNG data URI."""
+    """Encode a picture as a PNG data URI, dark on light, with the brightness scale of another picture."""
     grey = ((image.mean(0, keepdim=True) - like.min()) / (like.max() - like.min())).clamp(0, 1).cpu()
     larger = max(1, SIDE // grey.shape[-1])
     return data_uri((255 - 255 * grey).to(torch.uint8).repeat_interleave(larger, 1).repeat_interleave(larger, 2))
 
 
 def recorded(model: nn.Module, x: Tensor, y: Tensor, *, image: int) -> dict[str, str]:
-    """The lines of one image as text, by kind, as `frames` reads them."""
+    """Return the lines of one image as JSON text, by kind, as `of_runs` reads them."""
     return {kind: json.dumps(line) for kind, line in of_image(model, x, y, image).items()}
 
 
 class Frames(NamedTuple):
-    """Tables of some lines: logits at knots, intervals, and what the images on the way look like."""
+    """Tables of lines: logits at the knots, intervals, and pictures of images on the way."""
 
     logits: pd.DataFrame
     intervals: pd.DataFrame
@@ -142,7 +142,7 @@ class Frames(NamedTuple):
 
 
 def frames(lines: list[tuple[dict[str, Any], Line]]) -> Frames:
-    """Lines as tables, each line with columns that say which it is."""
+    """Turn lines into tables; each line comes with columns that identify it."""
     logits = [pd.DataFrame({**about, "alpha": line.alpha, OWN: line.own, OTHER: line.other}) for about, line in lines]
     ends = [
         {**about, "lower": line.lower, "upper": line.upper, "regions": len(line.alpha) - 1} for about, line in lines
@@ -156,7 +156,7 @@ def frames(lines: list[tuple[dict[str, Any], Line]]) -> Frames:
 
 
 def of_runs(table: pd.DataFrame) -> Frames:
-    """The lines that the runs of experiment ``"interval_lines"`` recorded, with the columns labels and towards."""
+    """Read the lines of runs of experiment ``"interval_lines"``, identified by the columns labels and towards."""
     last = table.sort_values(["label_corruption", "epoch"], kind="stable").groupby("run_id", sort=False).tail(1)
     return frames(
         [
@@ -169,7 +169,7 @@ def of_runs(table: pd.DataFrame) -> Frames:
 
 
 def norms(model: nn.Module, x: Tensor, y: Tensor, *, seed: int) -> dict[str, Any]:
-    """Linear pieces along pairs, and the ∞-norms of their maps over that of the weights' product."""
+    """Count linear pieces along pairs, and divide the ∞-norms of their maps by that of the product of the weights."""
     if not _fully_connected(model) or int(torch.bincount(y.cpu(), minlength=1).max()) < 2:
         return {}
     pairs = intervals.same_class_tuples(y, NORM_LINES, seed=seed).to(x.device)
@@ -197,20 +197,21 @@ def _fully_connected(model: nn.Module) -> TypeGuard[nn.Sequential]:
 
 @torch.no_grad()
 def bound(model: nn.Module, train: Lines, test: Lines) -> dict[str, float]:
-    """The bound |f(a) − f(b)|∞ ≤ ‖W‖∞ |a − b|∞ on all pairs of training images of one class, and what follows from it.
+    """Test the bound |f(a) − f(b)|∞ ≤ ‖W‖∞ |a − b|∞ on all pairs of training images of one class.
 
-    A training image with a margin m keeps its class at every point that is nearer than m / (2 ‖W‖∞), if the bound is
-    true: its *reach*. Distances are largest differences of a pixel, after standardization.
+    If the bound is true, a training image with margin m keeps its class at every point nearer than m / (2 ‖W‖∞): its
+    *reach*. Distances are the largest difference of a pixel, after standardization.
 
     Args:
-        model: Other networks than fully connected ones give nothing.
-        train: Images and labels; those that are not fitted are left out.
-        test: Images and labels; those that are not classified correctly are left out.
+        model: The network; nothing is returned unless it is fully connected.
+        train: Images and labels; images that are not fitted are left out.
+        test: Images and labels; images that are misclassified are left out.
 
     Returns:
-        ``bound_within``, the share of pairs for which it is true; ``bound_ratio``, its mean change of the outputs over
-        the bound; ``bound_reach``, the mean reach; ``bound_nearest``, the mean distance from a test image to the
-        nearest training image of its class; ``bound_covered``, the share of test images within reach of one.
+        ``bound_within``, the share of pairs for which the bound is true; ``bound_ratio``, the mean of the change of the
+        outputs over the bound; ``bound_reach``, the mean reach; ``bound_nearest``, the mean distance from a test image
+        to the nearest training image of its class; ``bound_covered``, the share of test images within reach of a
+        training image of their class.
 
     Source: Salman et al. (2019), App. A.
     """

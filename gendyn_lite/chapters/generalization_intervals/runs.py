@@ -1,4 +1,4 @@
-"""Chapter 5: how far a network keeps its class along a line, on true and on random labels (Salman et al. 2019)."""
+"""Runs of chapter 5: how far a network keeps its class along a line, on true and random labels (Salman et al. 2019)."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from gendyn_lite.data.types import ImageData
 from gendyn_lite.measures import intervals
 from gendyn_lite.results.runs import Run, check_profile
 
-LINES, LINES_VERSION, IMAGE = "interval_lines", 1, 0  # the runs that record lines from one image, and which image
-# Runs of seeds 0 to 14 were known when components were given both signs.
+LINES, LINES_VERSION, IMAGE = "interval_lines", 1, 0  # experiment that records lines from one image; its number
+# Seeds 0 to 14 had been run before components were given both signs.
 NEW = {"seeds": 5, "first_seed": 15}
 
 
@@ -28,9 +28,9 @@ class Amount(NamedTuple):
     """How much is measured.
 
     Attributes:
-        lines: Pairs of one class, and triangles.
-        others: Lines along each other kind of direction.
-        method: How each end is found, as `gendyn_lite.measures.intervals.generalization_interval` takes it.
+        lines: Number of pairs of one class, and of triangles.
+        others: Number of lines along each other kind of direction.
+        method: The method of `gendyn_lite.measures.intervals.generalization_interval`.
     """
 
     lines: int
@@ -39,8 +39,8 @@ class Amount(NamedTuple):
 
 
 AMOUNTS = {"smoke": Amount(60, 20), "colab": Amount(300, 100), "full": Amount(500, 200)}
-# Of what the probes measure: change it with every change of that, and old runs stay what they are. Networks of one
-# profile that are those of another are measured along fewer lines: neither may be answered with the other.
+# Change a version when the probes change what they measure. Profiles share networks but measure them along different
+# numbers of lines, so each profile has its own version.
 PROBE_VERSION = {"smoke": 6, "colab": 5, "full": 4}
 # Convolutional networks have tens of thousands of linear pieces on a line, and one line takes seconds.
 CONVOLUTIONAL = Amount(50, 0, "certified")
@@ -67,7 +67,7 @@ _BOTH = (*_TRUE, {"label_corruption": 1.0})
 
 
 def _paper(beyond: dict[str, Any]) -> tuple[Part, ...]:
-    """The paper's networks on a set of images, and a convolutional one."""
+    """Return the paper's networks on a set of images, and a convolutional one."""
     return (
         Part({**_IMAGES, **_MAIN}, _BOTH, **NEW),
         Part(_WATCHED, _TRUE, **NEW),
@@ -77,7 +77,7 @@ def _paper(beyond: dict[str, Any]) -> tuple[Part, ...]:
     )
 
 
-# The first part of each plan is the network that every comparison starts from.
+# The first part of each plan is the network that all others are compared with.
 PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
     ("smoke", "digits"): (
         Part(_DIGITS, _BOTH, seeds=2),
@@ -96,19 +96,19 @@ DEFAULT_DATASET = {"smoke": "digits", "colab": "mnist", "full": "mnist"}
 
 
 def plan(profile: str = "smoke", *, dataset: str = "", seeds: int = 0, moons: bool = True) -> list[RunConfig]:
-    """The runs of the chapter at one size: a set of images, and two moons.
+    """Plan the runs of the chapter at one size: a set of images, and two moons.
 
     Args:
         profile: ``"smoke"``, ``"colab"`` (as ``"full"``, with fewer lines) or ``"full"``.
-        dataset: A set of images (default: the profile's own). One without a plan takes that of the profile's own.
-        seeds: This many seeds instead of the plan's; 0 keeps it.
-        moons: Whether two moons is among them.
+        dataset: A set of images; empty for the profile's default. Without a plan of its own it takes the default's.
+        seeds: Number of seeds instead of the plan's; 0 keeps the plan's.
+        moons: Whether to include the runs on two moons.
 
     Returns:
         One configuration per run, seeds innermost.
 
     Raises:
-        UserError: An unknown profile.
+        UserError: The profile is unknown.
 
     >>> [(run.dataset, run.label_corruption) for run in plan("smoke", seeds=1)][:2]
     [('digits', 0.0), ('digits', 1.0)]
@@ -124,7 +124,7 @@ def plan(profile: str = "smoke", *, dataset: str = "", seeds: int = 0, moons: bo
 
 
 def plan_lines(profile: str = "smoke", *, dataset: str = "") -> list[RunConfig]:
-    """The two runs, of true and of random labels, that record every line from one image.
+    """Plan the two runs, on true and on random labels, that record the lines of every kind from one image.
 
     Args:
         profile: ``"smoke"``, ``"colab"`` or ``"full"``.
@@ -135,12 +135,12 @@ def plan_lines(profile: str = "smoke", *, dataset: str = "") -> list[RunConfig]:
 
 
 def run(config: RunConfig, *, profile: str, **options: Any) -> Run:
-    """The complete run of a configuration: loaded, resumed, or trained and measured.
+    """Return the complete run of a configuration: loaded, resumed, or trained and measured.
 
     Args:
-        config: Of `plan` or `plan_lines`.
-        profile: Size, for how much is measured.
-        **options: For `gendyn_lite.chapters.runner.load_or_run`: root (folder of the runs) and data_root.
+        config: A configuration of `plan` or `plan_lines`.
+        profile: ``"smoke"``, ``"colab"`` or ``"full"``, which decides how much is measured.
+        **options: Options of `gendyn_lite.chapters.runner.load_or_run`: root (folder of the runs) and data_root.
     """
     if config.experiment == LINES:
         options |= {"prepare": partial(_line_probe, config), "probe_version": LINES_VERSION}
@@ -169,7 +169,7 @@ def run(config: RunConfig, *, profile: str, **options: Any) -> Run:
 
 
 def _line_probe(config: RunConfig, loaded: ImageData) -> dict[str, Any]:
-    """The probe of a run of `plan_lines`."""
+    """Make the probe of a run of `plan_lines`."""
     x, y = runner.inputs(config, loaded)
 
     def probe(model: nn.Module, epoch: int) -> dict[str, str]:
@@ -187,12 +187,13 @@ GROUPS = (
 
 
 def measured(model: nn.Module, x: Tensor, y: Tensor, amount: Amount, *, seed: int) -> dict[str, Any]:
-    """Intervals from training points that the network fits, by kind of direction.
+    """Measure intervals from training points that the network fits, by kind of direction.
 
     Returns:
-        For each kind the mean length and, as counts of `BINS` bins between text spaces, how the lengths are
-        distributed; the share of lines whose whole range keeps its class, and of those where that is certain; the
-        method; for networks of fully connected layers linear pieces and norms of regions.
+        For each kind: ``_mean``, the mean length; ``_bins``, counts of lengths in `BINS` bins, as text; ``_full``, the
+        share of lines that keep their class over the whole range; and for certified intervals ``_certain``, the mean
+        length that is certain. Also ``fitted``, the share of points that are fitted; the ``method``; and for fully
+        connected networks the values of `norms`.
     """
     fitted = predicted(model, x) == y
     row: dict[str, Any] = {"fitted": float(fitted.float().mean())}
@@ -208,13 +209,13 @@ def measured(model: nn.Module, x: Tensor, y: Tensor, amount: Amount, *, seed: in
 
 
 def untrained(model: nn.Module, x: Tensor, amount: Amount, *, seed: int) -> dict[str, Any]:
-    """Mean lengths that need no training: of the initial network, which fits labels that are its own predictions."""
+    """Measure mean lengths of the initial network, with its own predictions as labels."""
     row = measured(model, x, predicted(model, x), amount, seed=seed)
     return {f"untrained_{name}": value for name, value in row.items() if name.endswith("_mean")}
 
 
 def directions(model: nn.Module, x: Tensor, y: Tensor, amount: Amount, *, seed: int) -> dict[str, Lines]:
-    """Lines of every kind that these points allow, by the names of `SPANS`."""
+    """Return lines of every kind that these points allow, by the names in `SPANS`."""
     lines: dict[str, Lines] = {}
     sizes = torch.bincount(y.cpu(), minlength=1)
     for kind, size, through in (("pair", 2, intervals.pair_lines), ("midline", 3, intervals.midlines)):

@@ -1,4 +1,4 @@
-"""Tables of chapter 5: what runs are about, and interval lengths by bin, by direction and by epoch."""
+"""Tables of chapter 5: descriptions of runs, and interval lengths by bin, by direction and by epoch."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import pandas as pd
 from gendyn_lite.results.tables import mean_intervals, with_sizes
 
 BINS = 30  # of a recorded distribution of lengths
-# Kind of direction → lowest and highest α. Pairs and midlines as in the paper; the others in units of the distance
-# between two points of the class.
+# Kind of direction → lowest and highest α. For pairs and midlines α is that of the paper; for the other kinds it is in
+# units of the distance between two points of the class.
 SPANS: dict[str, tuple[float, float]] = {
     "pair": (-1.0, 2.0),
     "midline": (-2.0, 3.0),
     **dict.fromkeys(("principal", "minor", "means", "random", "varying", "span", "adversarial"), (-1.0, 2.0)),
 }
-OWN, OTHER = "its class", "strongest other class"  # whose logits are recorded along single lines
-NORM_RANGE = (0.0, 1.5)  # of the recorded distribution of regions' norms
-MAIN = "3x128"  # the paper's network, from which resolution and direction are varied
+OWN, OTHER = "its class", "strongest other class"  # names of the logits recorded along single lines
+NORM_RANGE = (0.0, 1.5)  # range of the recorded distribution of the regions' norms
+MAIN = "3x128"  # the paper's network, for which resolution and direction are varied
 LABELS = {0.0: "true labels", 1.0: "random labels"}
-UNTRAINED = "untrained network"  # on labels that are its own predictions
+UNTRAINED = "untrained network"  # with its own predictions as labels
 DIRECTIONS = {
     "pair": "another point of the class",
     "principal": "first principal component",
@@ -35,11 +35,11 @@ DIRECTIONS = {
 
 
 def described(table: pd.DataFrame) -> pd.DataFrame:
-    """A tidy table with columns that say what a run is about.
+    """Add columns to a tidy table that describe each run.
 
     Returns:
-        The rows, those on more images first, with `labels` ("true labels", "random labels"), `downsample` (1: images
-        are whole), `widths` ("3x128") and `training` (whether the run is one that is watched epoch by epoch).
+        The rows, those with more images first, with ``labels`` ("true labels", "random labels"), ``downsample`` (1 for
+        whole images), ``widths`` ("3x128") and ``training`` (whether the run was measured at many epochs).
     """
     table = table.sort_values(["n_train", "data"], ascending=False, kind="stable").reset_index(drop=True)
     options = [json.loads(text) for text in table["model_options"]]
@@ -53,7 +53,7 @@ def described(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _widths(widths: list[int]) -> str:
-    """Hidden layers as the paper names them.
+    """Name hidden layers as the paper does.
 
     >>> _widths([128, 128, 128]), _widths([8, 4]), _widths([])
     ('3x128', '8-4', '')
@@ -62,45 +62,45 @@ def _widths(widths: list[int]) -> str:
 
 
 def ends(table: pd.DataFrame) -> pd.DataFrame:
-    """The last epoch of each run that is not watched epoch by epoch, described, `with_sizes`."""
+    """Return the last row of each run that was measured at its end only, described and `with_sizes`."""
     rows = described(table)
     rows = rows[~rows["training"]].sort_values("epoch", kind="stable")
     return with_sizes(rows.groupby("run_id", sort=False).tail(1).sort_index().reset_index(drop=True))
 
 
 def main_network(runs: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the paper's network, or of the first fully connected one where it was not run."""
+    """Keep the rows of the paper's network, or of the first fully connected one if the paper's was not run."""
     dense = runs[runs["model"] == "mlp"]
     widths = MAIN if (dense["widths"] == MAIN).any() else dense["widths"].iloc[0]
     return dense[dense["widths"] == widths]
 
 
 def middles(kind: str) -> np.ndarray:
-    """The middles of the bins of a kind of direction, in α, or of ``"norm"``: [BINS]."""
+    """Return the centres of the bins of a kind of direction (in α) or of ``"norm"``, [BINS]."""
     low, high = {**SPANS, "norm": NORM_RANGE}[kind]
     return (np.arange(BINS) + 0.5) * (high - low) / BINS
 
 
 def counts(row: pd.Series, kind: str) -> np.ndarray:
-    """Recorded counts of one run and kind of direction (or ``"norm"``), [BINS]; zeros where it was not measured."""
+    """Read the recorded counts of one run and kind of direction (or ``"norm"``), [BINS]; zeros if not measured."""
     text = row.get(f"intervals/{kind}_bins")
     return np.array([int(each) for each in text.split()]) if isinstance(text, str) else np.zeros(BINS, dtype=int)
 
 
 def with_lengths(runs: pd.DataFrame, kind: str) -> pd.DataFrame:
-    """The runs of which `counts` of a kind were recorded."""
+    """Keep the runs with recorded `counts` of a kind."""
     return runs[runs[f"intervals/{kind}_bins"].notna()]
 
 
 def distributions(runs: pd.DataFrame, kind: str) -> pd.DataFrame:
-    """Shares of interval lengths by run: a row per run and bin.
+    """Return the shares of interval lengths in bins, a row per run and bin.
 
     Args:
-        runs: A row per run, of `ends`.
+        runs: A table of `ends`, a row per run.
         kind: Kind of direction, one of `SPANS`, or ``"norm"``.
 
     Returns:
-        The columns subject, data, labels, downsample, widths, size, seed, length (middle of the bin) and share.
+        The columns subject, data, labels, downsample, widths, size, seed, length (centre of the bin) and share.
     """
     about = runs[["subject", "data", "labels", "downsample", "widths", "size", "seed"]]
     found = np.array([counts(run, kind) for _, run in runs.iterrows()]).reshape(-1, BINS)
@@ -111,11 +111,11 @@ def distributions(runs: pd.DataFrame, kind: str) -> pd.DataFrame:
 
 
 def with_subjects(runs: pd.DataFrame, by: str) -> pd.DataFrame:
-    """The runs that a menu chooses among, with what it calls them as the column ``subject``.
+    """Keep the runs that a menu chooses among, and name them in the column ``subject``.
 
     Args:
-        runs: A row per run, of `ends`.
-        by: What it chooses beside the data: ``"downsample"`` or ``"widths"``.
+        runs: A table of `ends`, a row per run.
+        by: What the menu chooses beside the data: ``"downsample"`` or ``"widths"``.
     """
     if by == "downsample":
         runs = main_network(runs).sort_values("downsample", kind="stable")
@@ -129,10 +129,10 @@ def with_subjects(runs: pd.DataFrame, by: str) -> pd.DataFrame:
 
 
 def shares(runs: pd.DataFrame, kind: str) -> pd.DataFrame:
-    """Mean share of each bin over seeds, with its interval: the rows of one subject after those of another.
+    """Average the share of each bin over seeds, with intervals; rows are grouped by subject.
 
     Args:
-        runs: A row per run, of `with_subjects`.
+        runs: A table of `with_subjects`, a row per run.
         kind: As for `distributions`.
     """
     found = distributions(pd.concat([part for _, part in runs.groupby("subject", sort=False)]), kind)
@@ -140,15 +140,15 @@ def shares(runs: pd.DataFrame, kind: str) -> pd.DataFrame:
 
 
 def _drawn(frame: pd.DataFrame, highest: float = 1.0) -> pd.DataFrame:
-    """Means with their intervals, cut to what can be."""
+    """Cut intervals at the smallest and largest possible value, and round."""
     return frame.assign(low=frame["low"].clip(0, highest), high=frame["high"].clip(0, highest)).round(4)
 
 
 def by_direction(runs: pd.DataFrame) -> pd.DataFrame:
-    """Mean length over seeds: a row for each data set (and size), kind of labels and direction of lines.
+    """Average the length over seeds, for each data set (and size), kind of labels and direction.
 
     Args:
-        runs: A row per run, of `ends`.
+        runs: A table of `ends`, a row per run.
     """
     initial = runs[runs["label_corruption"] == 0].assign(labels=UNTRAINED)
     by, found = ["data", "labels", "direction"], []
@@ -163,7 +163,7 @@ def by_direction(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def watched(table: pd.DataFrame) -> pd.DataFrame:
-    """The runs on true labels that were watched epoch by epoch, described, `with_sizes`.
+    """Return the runs on true labels that were measured at many epochs, described and `with_sizes`.
 
     Args:
         table: A tidy table of experiment ``"generalization_intervals"``.
@@ -172,10 +172,10 @@ def watched(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def while_training(runs: pd.DataFrame) -> pd.DataFrame:
-    """Means over seeds by epoch: a row for each curve.
+    """Return lengths and accuracies by epoch, averaged over seeds, a row for each curve and epoch.
 
     Args:
-        runs: Of `watched`.
+        runs: A table of `watched`.
     """
     low, high = SPANS["pair"]
     curves = {
@@ -190,14 +190,14 @@ def while_training(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def convolutional(table: pd.DataFrame) -> list[tuple[str, ...]]:
-    """Intervals of the convolutional networks: a row for each network and kind of labels.
+    """Summarize intervals of the convolutional networks, a row for each network and kind of labels.
 
     Args:
         table: A tidy table of experiment ``"generalization_intervals"``.
 
     Returns:
-        Network, data, labels, share of labels fitted, mean length along pairs and midlines, how many of each a run has,
-        and the method.
+        As text: network, data, labels, share of labels fitted, mean length along pairs and along midlines, number of
+        pairs (and of midlines) of a run, and the method.
     """
     runs = ends(table)
     rows = []

@@ -1,1 +1,1 @@
-"""Chapter 2: the ReLU paths that an image takes, and the functions they make."""
+"""Chapter 2: the path of an image through a ReLU network, and the functions that paths define."""

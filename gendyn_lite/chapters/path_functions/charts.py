@@ -1,4 +1,4 @@
-"""Charts of chapter 2 from tables of runs over epochs: similarities, losses along paths, functions in isolation."""
+"""Charts of chapter 2 over epochs of runs: similarities of paths, losses along paths, functions in isolation."""
 
 from __future__ import annotations
 
@@ -29,13 +29,15 @@ SEEDS = "band: 95 % interval over seeds."
 
 
 def means_told(values: pd.DataFrame, by: list[str], digits: str) -> str:
-    """The means of groups of rows in words."""
+    """Say the means of groups of rows in words."""
     means = values.groupby(by, sort=False)["value"].agg(lambda each: each.mean())
     return told(means, ", ".join(f"{{{name}}}" for name in by) + f" {{value:{digits}}}")
 
 
 def distributions(table: pd.DataFrame) -> Chart:
-    """Quantiles of the similarity with the epoch before, over epochs; menus choose what, a slider reads them off.
+    """Draw quantiles of the similarity with the previous epoch, over epochs.
+
+    Menus choose the runs, the layer and the kind of similarity; a slider reads off one epoch.
 
     Args:
         table: A tidy table of experiment ``"path_networks"`` or ``"path_deep"``.
@@ -75,15 +77,15 @@ def distributions(table: pd.DataFrame) -> Chart:
 
 
 def _similarities(table: pd.DataFrame) -> pd.DataFrame:
-    """`long_paths` with the kind of similarity in words, in the column ``what``."""
+    """Return the rows of `long_paths`, with the kind of similarity in words in the column ``what``."""
     rows = tables.long_paths(table)
     rows = rows[rows["of"].isin(["paths", "activations"])]
     return rows.assign(what=[MEASURES[key] for key in zip(rows["measure"], rows["of"], strict=True)])
 
 
 def _quantiles(rows: pd.DataFrame) -> pd.DataFrame:
-    """Mean and quantiles of each kind of similarity, mean over seeds, beside the ``last`` epoch of the subject."""
-    # One menu serves every network: a place has the names of all layers that stand there.
+    """Average the mean and quantiles of each kind of similarity over seeds; ``last`` is the subject's last epoch."""
+    # One menu serves all networks, so each place lists the layers that the networks have there.
     names = rows.groupby("number", sort=False)["layer"].agg(lambda layers: " / ".join(layers.unique()))
     place = rows["number"].astype(str) + ": " + rows["number"].map(names)
     rows = rows.assign(subject=rows["setting"] + ", " + rows["runs"], place=place)
@@ -92,7 +94,7 @@ def _quantiles(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _decays(table: pd.DataFrame) -> list[alt.Chart]:
-    """Dotted lines where the learning rate of the chosen runs decays; none where that of no run does."""
+    """Draw dotted lines where the learning rate of the chosen runs decays; nothing if no run's does."""
     rows = tables.named(table)
     subjects = rows.groupby(rows["setting"] + ", " + rows["runs"], sort=False)
     found = [(subject, epoch + 0.5) for subject, runs in subjects for epoch in tables.milestones(runs)]
@@ -104,10 +106,17 @@ def _decays(table: pd.DataFrame) -> list[alt.Chart]:
 def over_epochs(
     values: pd.DataFrame, by: str, prefix: str, labels: dict[str, str], *, axis: str, within: Bounds = (None, None)
 ) -> list[alt.Chart]:
-    """Means over seeds with 95 % intervals against epochs, a line for each kind of `by`, menus for the other columns.
+    """Draw means over seeds with 95 % intervals against epochs, a line for each value of a column.
 
-    `labels` are the words before the menus, `axis` the title of the vertical axis; intervals are cut at `within`, the
-    smallest and largest value that can be. Kinds of runs look the same in every chart.
+    Kinds of runs have the same colour and dash in every chart.
+
+    Args:
+        values: The columns of `labels`, the column `by`, seed, epoch and value.
+        by: The column whose values are the lines.
+        prefix: Prefix of the parameters' names.
+        labels: Column → the words before its menu.
+        axis: Title of the vertical axis.
+        within: Smallest and largest possible value, at which intervals are cut.
     """
     means = mean_intervals(values, [*labels, by, "epoch"])
     means = means.assign(low=means["low"].clip(lower=within[0]), high=means["high"].clip(upper=within[1])).round(3)
@@ -117,8 +126,7 @@ def over_epochs(
     about: dict[str, Any] = {"title": None, "sort": names, "legend": parts.STROKES}
     color, dash, _ = looks(by, names, colours=colours, dashes=dashes, **about)
     base = chosen(means, menus(means, prefix, labels)).encode(x=parts.EPOCHS, color=color)
-    # Where there is no interval the band has no height: were it left out, a choice without any would be an empty layer,
-    # of which Vega warns.
+    # Where there is no interval the band has no height. Without it the layer could be empty, and Vega would warn.
     edges = {f"band_{name}": f"isValid(datum.{name}) ? datum.{name} : datum.mean" for name in ("low", "high")}
     band = base.transform_calculate(**edges).mark_area(tooltip=None)
     band = band.encode(y=alt.Y("band_low:Q", title=axis, scale=AROUND), y2="band_high:Q")
@@ -129,7 +137,7 @@ def over_epochs(
 
 
 def kinds_of_runs(table: pd.DataFrame) -> Chart:
-    """Mean similarity with the epoch before by kind of runs: true labels, random labels, no decay; a menu of layers.
+    """Draw the mean similarity with the previous epoch by kind of runs: true labels, random labels, no decay.
 
     Args:
         table: A tidy table of experiment ``"path_networks"`` or ``"path_deep"``.
@@ -147,12 +155,12 @@ def kinds_of_runs(table: pd.DataFrame) -> Chart:
 
 
 def stacked(rows: pd.DataFrame, keys: list[str], kinds: Mapping[str, pd.Series]) -> pd.DataFrame:
-    """Values of several kinds below each other: the columns `keys`, seed, epoch, of (the kind) and value."""
+    """Stack several kinds of values: the columns `keys`, seed, epoch, of (the kind) and value."""
     return rows[[*keys, "seed", "epoch"]].assign(**kinds).melt([*keys, "seed", "epoch"], var_name="of")
 
 
 def franken(table: pd.DataFrame) -> Chart:
-    """Loss of the followed training images along today's paths and along yesterday's; a menu of runs.
+    """Draw the loss of the followed training images along the paths of this epoch and of the previous one.
 
     Args:
         table: A tidy table of experiment ``"path_networks"`` or ``"path_deep"``.
@@ -171,7 +179,7 @@ def franken(table: pd.DataFrame) -> Chart:
 
 
 def unseen(table: pd.DataFrame) -> Chart:
-    """Loss along today's paths minus that along yesterday's, of training images and of images never seen.
+    """Draw the loss along the paths of this epoch minus that along the previous ones, for seen and unseen images.
 
     Args:
         table: A tidy table of experiment ``"path_unseen"``.
@@ -187,7 +195,7 @@ def unseen(table: pd.DataFrame) -> Chart:
 
 
 def beside(table: pd.DataFrame) -> Chart:
-    """Cross-path similarity of the runs beside what needs no learning: frozen weights, random steps; menu of layers.
+    """Draw cross-path similarity of the runs beside baselines that learn nothing: frozen weights and random steps.
 
     Args:
         table: A tidy table of experiment ``"path_deep"`` or ``"path_networks"``.
@@ -210,7 +218,7 @@ def beside(table: pd.DataFrame) -> Chart:
 
 
 def further_apart(table: pd.DataFrame) -> Chart:
-    """Self-similarity with paths of one to eight epochs before, mean over layers; a menu of runs.
+    """Draw self-similarity with the paths of one to eight epochs before, mean over layers.
 
     Args:
         table: A tidy table of experiment ``"path_networks"``.
@@ -231,7 +239,7 @@ def further_apart(table: pd.DataFrame) -> Chart:
 
 
 def isolation(table: pd.DataFrame) -> Chart:
-    """Correlation of images' updates in isolation with the whole network and with each other, and of random weights.
+    """Draw how functions in isolation correlate with the whole network, with each other, and for random weights.
 
     Args:
         table: A tidy table of experiment ``"path_networks"``.

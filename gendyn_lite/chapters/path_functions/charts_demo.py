@@ -1,4 +1,4 @@
-"""Charts of what chapter 2 computes while its page is made: the plane, pairs of digits, ranks, nearest digits."""
+"""Charts of what chapter 2 computes in its page: the plane, pairs of digits, ranks of neighbours, nearest digits."""
 
 from __future__ import annotations
 
@@ -21,13 +21,16 @@ PLANE_Y = alt.Y("y:Q", title="second coordinate", scale=UP, axis=alt.Axis(values
 
 
 def plane(maps: pd.DataFrame, points: pd.DataFrame, units: pd.DataFrame, functions: pd.DataFrame) -> Chart:
-    """Pieces of a network on the plane, a point's own function and its path, over epochs; sliders on epoch and point.
+    """Draw the linear pieces of a network on the plane, and a point's own function and path, over epochs.
+
+    Sliders set the epoch and the point. The arguments are the tables of
+    `gendyn_lite.chapters.path_functions.demo.Plane`.
 
     Args:
-        maps: As the other arguments, of `gendyn_lite.chapters.path_functions.demo.plane`.
-        points: Training points.
+        maps: The pieces at each epoch.
+        points: The training points.
         units: The path of each chosen point.
-        functions: Its function.
+        functions: The function of each chosen point.
     """
     epoch = slider("plane_epoch", maps["epoch"], "epoch")
     own = {"epoch": epoch, "point": slider("plane_point", functions["point"], "point", value=1)}
@@ -56,7 +59,7 @@ def plane(maps: pd.DataFrame, points: pd.DataFrame, units: pd.DataFrame, functio
 
 
 def _cells(maps: pd.DataFrame, epoch: alt.Parameter) -> alt.Chart:
-    """The grid, coloured by class and shaded by piece; each map travels as one text of digits."""
+    """Draw the grid, coloured by class and shaded by piece; each map is stored as one string of digits."""
     side = round(len(maps["cells"].iloc[0]) ** 0.5)
     width, height = 4.2 / side, 2.7 / side
     codes = chosen(maps[["epoch", "cells"]], {"epoch": epoch}).transform_calculate(code="split(datum.cells, '')")
@@ -73,7 +76,7 @@ def _cells(maps: pd.DataFrame, epoch: alt.Parameter) -> alt.Chart:
 
 
 def _strip(units: pd.DataFrame, own: dict[str, alt.Parameter]) -> alt.Chart:
-    """The path as squares along the top: filled where a unit is on, ringed where it has switched."""
+    """Draw the path as squares along the top: filled where a unit is on, ringed where it has switched."""
     rows = units.assign(
         left=-1.45 + 3.9 * (units["unit"] - 0.5) / int(units["unit"].max()),
         top=1.93 - 0.19 * (units["layer"] - 1),
@@ -88,11 +91,11 @@ def _strip(units: pd.DataFrame, own: dict[str, alt.Parameter]) -> alt.Chart:
 
 
 def scatter(pairs: pd.DataFrame, pictures: pd.DataFrame) -> Chart:
-    """Path overlap against distance, a point for each pair of digits; the pair under the pointer is shown.
+    """Draw path overlap against distance, a point for each pair of digits; the pair under the pointer is shown.
 
     Args:
-        pairs: As `pictures`, of `gendyn_lite.chapters.path_functions.demo.scatter`.
-        pictures: The digits.
+        pairs: The first table of `gendyn_lite.chapters.path_functions.demo.scatter`.
+        pictures: The second table, the digits.
     """
     layers, epochs = list(pairs["layer"].unique()), sorted(pairs["epoch"].unique())
     params = {"layer": menu("pair_layer", layers, "layer", layers[-1]), "epoch": slider("pair_epoch", epochs, "epoch")}
@@ -120,17 +123,17 @@ def scatter(pairs: pd.DataFrame, pictures: pd.DataFrame) -> Chart:
 
 
 def _pictures(rows: alt.Chart, pictures: pd.DataFrame, column: str, size: int, **place: Any) -> alt.Chart:
-    """The picture of each row's image, whose number stands in a column."""
+    """Draw the picture of each row's image, whose number is in a column."""
     found = rows.transform_lookup(lookup=column, from_=alt.LookupData(pictures, key="image", fields=["picture"]))
     return found.mark_image(width=size, height=size, tooltip=None).encode(**place, url="picture:N")
 
 
 def ranks(rows: pd.DataFrame, pictures: pd.DataFrame) -> Chart:
-    """How the six digits that are nearest to a digit at the end were ranked before; menus of the digit and the layer.
+    """Draw the earlier ranks of the six digits whose paths end nearest to a digit; menus choose digit and layer.
 
     Args:
-        rows: As `pictures`, of `gendyn_lite.chapters.path_functions.demo.neighbours`.
-        pictures: The digits.
+        rows: The first table of `gendyn_lite.chapters.path_functions.demo.neighbours`.
+        pictures: The second table, the digits.
     """
     named = {picture.image: f"image {picture.image}, a {picture.digit}" for picture in pictures.itertuples()}
     who, neighbour = rows["anchor"].map(named), rows["neighbour"].map(named)
@@ -148,7 +151,7 @@ def ranks(rows: pd.DataFrame, pictures: pd.DataFrame) -> Chart:
     titles = {"shown_rank:Q": "rank", "neighbour_is:N": "neighbour"}
     tip = ["epoch:Q", *(alt.Tooltip(name, title=title) for name, title in titles.items())]
     lines = base.mark_line(point={"size": 22}).encode(x=x, y=RANK, color=color, strokeDash=dash, tooltip=tip)
-    # The neighbours at the ends of their lines, and above the drawing the digit itself.
+    # Pictures of the neighbours at the ends of their lines, and of the digit itself above the drawing.
     ends = base.transform_filter(f"datum.epoch === {last}")
     x = alt.X("epoch:Q", scale=alt.Scale(domain=[0, last * 1.06]))
     neighbours = _pictures(ends, pictures, "neighbour", 20, x=x, y=RANK)
@@ -166,7 +169,7 @@ def ranks(rows: pd.DataFrame, pictures: pd.DataFrame) -> Chart:
 
 
 def nearest(rows: pd.DataFrame) -> Chart:
-    """An image and those whose paths overlap most with its own, with the share of its units that they share.
+    """Show an image and those whose paths overlap most with its own, with the share of its units that they share.
 
     Args:
         rows: A table of `gendyn_lite.chapters.path_functions.explorer.nearest`.

@@ -1,4 +1,4 @@
-"""Charts of chapter 2 from tables of runs: neighbours, overlap by distance, and many networks."""
+"""Charts of chapter 2 from runs: neighbours by path, overlap against distance, and many networks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ERRORS = {"gap": "test error − training error", "test_error": "test error", "t
 
 
 def neighbours_kept(table: pd.DataFrame) -> Chart:
-    """Share of an image's six nearest that were among them an epoch before, by path and by activation; layer menu.
+    """Draw the share of an image's six nearest images that were among them an epoch before, by path and activation.
 
     Args:
         table: A tidy table of experiment ``"path_networks"``.
@@ -39,10 +39,11 @@ def neighbours_kept(table: pd.DataFrame) -> Chart:
 
 
 def ranks(table: pd.DataFrame) -> Chart:
-    """How the six images that are nearest to an image at the end were ranked before; menus of image and layer.
+    """Draw the earlier ranks of the six images whose paths end nearest to an image; menus choose image and layer.
 
     Args:
-        table: A tidy table of experiment ``"path_networks"``; of each network its first run on true labels, two layers.
+        table: A tidy table of experiment ``"path_networks"``. Of each network the first run on true labels is drawn,
+            with two layers.
     """
     rows = tables.ranks(table)
     places = rows["place"].unique()
@@ -66,7 +67,7 @@ def ranks(table: pd.DataFrame) -> Chart:
 
 
 def overlap_by_distance(table: pd.DataFrame) -> Chart:
-    """Path overlap against input distance at the end of training: quartiles in bins of pairs; menus of runs and layer.
+    """Draw path overlap against the distance of inputs at the end of training: quartiles in bins of pairs.
 
     Args:
         table: A tidy table of experiment ``"path_networks"``.
@@ -93,7 +94,7 @@ def overlap_by_distance(table: pd.DataFrame) -> Chart:
 
 
 def ratio(table: pd.DataFrame) -> Chart:
-    """Early-to-mid ratio of cross-path similarity against generalization error, a point for each network.
+    """Draw the early-to-mid ratio of cross-path similarity against generalization error, a point for each network.
 
     Args:
         table: A tidy table of experiment ``"path_ratio"``.
@@ -119,7 +120,7 @@ def ratio(table: pd.DataFrame) -> Chart:
 
 
 def _ratio_rows(networks: pd.DataFrame) -> pd.DataFrame:
-    """A row for each network, ratio and error, with the rank correlation over the fitted networks in words."""
+    """Return a row for each network, ratio and error, with the rank correlation over the fitted networks in words."""
     image = networks["network"].str.contains("alexnet")
     kind = [f"{'convolutional' if conv else 'fully connected'}{'' if fitted else ', not fitted'}"
             for conv, fitted in zip(image, networks["fitted"], strict=True)]  # fmt: skip
@@ -129,13 +130,6 @@ def _ratio_rows(networks: pd.DataFrame) -> pd.DataFrame:
         for error, words in ERRORS.items():
             rho, low, high = tables.correlation(fitted[column].tolist(), fitted[error].tolist())
             said = f"rank correlation {rho:.2f} ({low:.2f} to {high:.2f})"
-            values = {
-                "x": networks[column],
-                "y": networks[error],
-                "kind": kind,
-                "of": of,
-                "error": words,
-                "words": said,
-            }
-            found.append(about.assign(**values))
+            values = {"x": networks[column], "y": networks[error], "kind": kind, "of": of}
+            found.append(about.assign(**values, error=words, words=said))
     return pd.concat(found).round(4)

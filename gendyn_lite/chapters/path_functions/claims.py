@@ -1,6 +1,6 @@
 """Claims of 'Image functions in neural networks: a perspective on generalization'.
 
-They are on record in `claims.toml`; here is the statistic of each, by its id.
+The claims are on record in `claims.toml`; this module computes the statistic of each, by its id.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from gendyn_lite.claims.record import on_record
 from gendyn_lite.claims.sections import Section
 from gendyn_lite.results.tables import with_sizes
 
-PERFECT = 0.99  # a cosine from here on counts as perfect
-ENDS = 3  # epochs at each end of training
-Measure = Callable[[pd.DataFrame, str], pd.Series]  # of the values of one kind of runs, by seed
+PERFECT = 0.99  # smallest cosine that counts as perfect
+ENDS = 3  # number of epochs that count as the beginning, and as the end, of training
+Measure = Callable[[pd.DataFrame, str], pd.Series]  # (values, kind of runs) → a number by seed
 Combined = Callable[[pd.Series, pd.Series], pd.Series]
 
 
 def _imperfect(rows: pd.DataFrame, which: str) -> pd.Series:
-    """Share of epochs whose median similarity is not perfect, in the first or the last recorded layer, by seed."""
+    """Return the share of epochs with imperfect median similarity in the first or last recorded layer, by seed."""
     true = rows[(rows["runs"] == TRUE) & (rows["of"] == "paths")]
     cross = true[(true["measure"] == "cross") & (true["number"] == true["number"].agg(which))]
     return cross.assign(below=cross["q50"] < PERFECT).groupby("seed")["below"].mean()
@@ -37,31 +37,35 @@ def _has(values: pd.DataFrame, runs: str) -> bool:
 
 
 def _rise(values: pd.DataFrame, runs: str) -> pd.Series:
-    """Mean of the last epochs minus that of the first ones, by seed."""
+    """Subtract the mean over the first epochs from that over the last ones, by seed."""
     found = values[values["runs"] == runs].sort_values("epoch", kind="stable").groupby("seed")["value"]
     return found.agg(lambda run: run.tail(ENDS).mean() - run.head(ENDS).mean())
 
 
 def _left(values: pd.DataFrame, runs: str) -> pd.Series:
-    """Share of the change of the first epochs, 1 minus the similarity, that is left in the last ones, by seed."""
+    """Divide the change (1 − similarity) in the last epochs by that in the first ones, by seed."""
     change = values.assign(value=1 - values["value"])[values["runs"] == runs].sort_values("epoch", kind="stable")
     return change.groupby("seed")["value"].agg(lambda run: run.tail(ENDS).mean() / run.head(ENDS).mean())
 
 
 def _mean_by_seed(values: pd.DataFrame, runs: str) -> pd.Series:
-    """Mean over epochs of one kind of runs, by seed."""
+    """Average over the epochs of one kind of runs, by seed."""
     return values[values["runs"] == runs].groupby("seed")["value"].mean()
 
 
 def _before_decay(group: pd.DataFrame) -> pd.DataFrame:
-    """The epochs up to the first decay of the learning rate."""
+    """Keep the epochs from 1 to the first decay of the learning rate."""
     rows = tables.named(group)
     first = min(tables.milestones(group), default=int(rows["epoch"].max()))
     return rows[(rows["epoch"] >= 1) & (rows["epoch"] <= first)]
 
 
 def _today_minus_yesterday(rows: pd.DataFrame, images: str, what: str) -> pd.Series:
-    """Loss or accuracy of some images along their paths of today minus along yesterday's: mean over epochs, by seed."""
+    """Subtract the loss (or accuracy) along the previous epoch's paths from that along this epoch's paths.
+
+    Returns:
+        The mean over epochs, by seed.
+    """
     return (rows[f"{images}/own:{what}"] - rows[f"{images}/before:{what}"]).groupby(rows["seed"]).mean()
 
 
@@ -70,12 +74,12 @@ def _newly_given(early: pd.DataFrame, runs: str) -> pd.Series | None:
 
 
 def _with_others(later: Any, layers: list[str]) -> pd.Series:
-    """Cosine of an image's path with those of others an epoch before: mean over epochs by seed, and over layers."""
+    """Average the cosine of an image's path with others' paths an epoch before, over epochs and layers, by seed."""
     return later[[f"apart/{layer}:others" for layer in layers]].mean().mean(axis=1)
 
 
 def _older_left(early: pd.DataFrame, layers: list[str]) -> pd.Series:
-    """Self-similarity with eight epochs before minus with one, over the epochs that have both."""
+    """Subtract self-similarity with one epoch before from that with eight, over the epochs that have both."""
     both = early.dropna(subset=[f"apart/{layer}:self8" for layer in layers])
     pairs = (both[f"apart/{layer}:self8"] - both[f"paths/{layer}:self:mean"] for layer in layers)
     return sum(pairs).groupby(both["seed"]).mean() / len(layers)  # type: ignore[union-attr]
@@ -84,7 +88,7 @@ def _older_left(early: pd.DataFrame, layers: list[str]) -> pd.Series:
 def _against(
     values: dict[str, pd.DataFrame], one: str, other: str, of: Measure = _mean_by_seed, *, how: Combined = sub
 ) -> pd.Series | None:
-    """A measure of one curve against that of another, on true labels by seed; None where one of them is missing."""
+    """Compare a measure of two curves on true labels, by seed; None if a curve is missing."""
     return how(of(values[one], TRUE), of(values[other], TRUE)) if one in values and other in values else None
 
 
@@ -104,7 +108,7 @@ OF_NEW_PATHS = {
     "new_path_worse_true": partial(_newly_given, runs=TRUE),
     "new_path_worse_random": partial(_newly_given, runs=RANDOM),
 }
-# Of runs on true labels: the last epoch by seed, the second and the last layer.
+# Statistics of the last epoch of runs on true labels by seed, in the second and the last layer.
 OF_DISTANCE = {
     f"no_{name}_{place}": partial(lambda ends, layers, probe, kind, at: ends[f"{probe}/{layers[at]}:{kind}"].abs(),
                                   probe=probe, kind=kind, at=at)
@@ -112,7 +116,7 @@ OF_DISTANCE = {
                               ("standardized", "distance", "rank"))
     for place, at in (("second", 1), ("last", -1))
 }  # fmt: skip
-# The epochs after the first by seed, and the layers.
+# Arguments: the epochs from 1 on grouped by seed, and the layers.
 OF_NEIGHBOURS = {
     "neighbours_by_path": lambda later, layers: later[f"neighbours/{layers[1]}:changed"].mean(),
     "neighbours_by_activations": lambda later, layers: later[f"activations/{layers[-1]}:kept"].mean(),
@@ -121,8 +125,7 @@ OF_NEIGHBOURS = {
     "others_in_part": _with_others,
 }
 OF_OLDER = {"older_paths_left": _older_left}
-# Cross-path similarity by what it is of: the run's own paths and what stands beside them, before the first decay and
-# over all epochs.
+# Arguments: cross-path similarity of the run and of each baseline, up to the first decay and over all epochs.
 OF_BASELINES = {
     "more_than_movement": lambda early, whole: _against(early, "paths", "movement"),
     "rise_beyond_movement": lambda early, whole: _against(whole, "paths", "movement", _rise),
@@ -152,14 +155,14 @@ RECORD = on_record(__file__, *OF_TRAINING, OF_UNSEEN, OF_RATIO, OF_TWO_NETWORKS)
 
 
 def over_training(runs: pd.DataFrame) -> pd.DataFrame:
-    """The claims on how paths change during training, of runs of ``"path_networks"`` or ``"path_deep"``.
+    """Judge the claims on how paths change during training, on runs of ``"path_networks"`` or ``"path_deep"``.
 
     Args:
         runs: A tidy table of `gendyn_lite.results.load` or `published`.
 
     Returns:
-        One row per claim and subject, with the columns of `gendyn_lite.claims.Claim`. A claim whose runs are missing is
-        there, with n_seeds = 0 and no verdict. What earlier probes measured is judged by the claims that it answers.
+        One row per claim and subject, with the columns of `gendyn_lite.claims.Claim`. A claim without runs has a row
+        with n_seeds = 0 and no verdict. Runs with earlier probes are judged only by the claims that their values fit.
     """
     found: list[Claim] = []
     for name, group in with_sizes(runs).groupby("subject", sort=False):
@@ -192,7 +195,7 @@ def _measured(group: pd.DataFrame, prefix: str) -> bool:
 
 
 def unseen(runs: pd.DataFrame) -> pd.DataFrame:
-    """Is the difference between the two losses there only for images that were trained on? Of ``"path_unseen"``.
+    """Judge whether the two losses differ only for training images, on runs of ``"path_unseen"``.
 
     Args:
         runs: A tidy table.
@@ -202,9 +205,9 @@ def unseen(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def ratio(runs: pd.DataFrame) -> pd.DataFrame:
-    """The claim of Fig. 7 on runs of experiment ``"path_ratio"``: does the early-to-mid ratio predict generalization?
+    """Judge the claim of Fig. 7, that the early-to-mid ratio predicts generalization, on runs of ``"path_ratio"``.
 
-    Each seed gives one correlation over its networks that fit at least 99 % of their training images.
+    Each seed gives one correlation, over its networks that fit at least 99 % of their training images.
 
     Args:
         runs: A tidy table.
@@ -219,13 +222,13 @@ def ratio(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def relative_height(*runs: pd.DataFrame) -> pd.DataFrame:
-    """The claim of Sec. 6.2 that ResNet-18's similarities are higher than AlexNet's.
+    """Judge the claim of Sec. 6.2 that ResNet-18's similarities are higher than AlexNet's.
 
-    Between two epochs a path changes more, the more steps are taken: the claim can be tested only where both networks
-    take as many steps an epoch, on as many images. Each size at which they do is a test of its own.
+    A path changes more between two epochs, the more steps an epoch has. So the claim can be tested only where both
+    networks take equally many steps an epoch on equally many images; each such size is a test of its own.
 
     Args:
-        *runs: Runs of experiments ``"path_deep"`` and ``"path_networks"``, in one table or in several.
+        *runs: Runs of experiments ``"path_deep"`` and ``"path_networks"``, in one or several tables.
     """
     every = tables.present(pd.concat(runs, ignore_index=True))
     keys = ["data", "n_train", "batch_size", "epochs", "rest"]
@@ -248,7 +251,7 @@ def relative_height(*runs: pd.DataFrame) -> pd.DataFrame:
     return table(claim for name, values in found.items() for claim in RECORD.judge(name, OF_TWO_NETWORKS, values))
 
 
-# The paper's claims in a few plain words each, for the top of the page; what we asked beside them stands further down.
+# The paper's claims in short, for the box at the top of the page; our own additional claims are further down.
 IN_SHORT = {
     "imperfect_first": "Paths change for most of training: first layer",
     "imperfect_last": "Paths change for most of training: last layer",
@@ -269,7 +272,7 @@ IN_SHORT = {
     "ratio_gap_linear": "The ratio falls with the gap, linearly",
     "resnet_above_alexnet": "ResNet-18 changes paths less than AlexNet",
 }
-QUESTIONS = {  # section of the page: what it answers of AlexNet
+QUESTIONS = {  # section of the page → the claims on AlexNet that it shows
     "do-paths-change-while-a-network-trains": (*OF_LAYERS, *OF_OLDER, "higher_late", "changes_at_first",
                                                "higher_without_decay"),
     "do-they-change-less-where-nothing-can-be-learned": ("random_less_diverse",),

@@ -1,4 +1,4 @@
-"""What chapter 2 computes while its page is made: digits and their neighbours, a history, a trap, the plane."""
+"""Computations of the page of chapter 2: digits and their neighbours, a weight history, a trap, the plane."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from gendyn_lite import data, models
 from gendyn_lite.chapters import runner
-from gendyn_lite.chapters.path_functions.probes import followed
-from gendyn_lite.chapters.path_functions.probes_baselines import Frozen, few_of
+from gendyn_lite.chapters.baselines import Frozen
+from gendyn_lite.chapters.path_functions.probes import few_of, followed
 from gendyn_lite.chapters.path_functions.probes_pairs import ANCHORS, NEAREST
 from gendyn_lite.chapters.path_functions.runs import plan
 from gendyn_lite.config import RunConfig
@@ -31,20 +31,20 @@ MOONS = RunConfig(
     train_size=200, batch_size=20, epochs=60, learning_rate=0.05, schedule="constant", eval_every=60,
 )  # fmt: skip
 LOOKS = (0, 1, 4, 8, 12, 20, 60)  # epochs at which the plane is drawn
-POINTS = 4  # of the plane, whose path and function are shown
-RESOLUTION = 44
-LOW, HIGH = (-1.6, -1.1), (2.6, 1.6)  # corners of the plane that is drawn
+POINTS = 4  # training points whose path and function are shown
+RESOLUTION = 44  # cells along each side of the plane
+LOW, HIGH = (-1.6, -1.1), (2.6, 1.6)  # corners of the drawn part of the plane
 
 
 class Followed(NamedTuple):
-    """A training run on digits whose followed images' paths are kept at every epoch.
+    """A training run on digits, with the paths of some images ("followed" images) at every epoch.
 
     Attributes:
         model: The trained network.
-        recording: Paths of every epoch.
-        x: The followed images as the network takes them.
-        labels: Their labels as trained with.
-        digits: Their true labels.
+        recording: The paths at every epoch.
+        x: The followed images, preprocessed [n, *in_shape].
+        labels: The labels that they were trained with [n].
+        digits: Their true labels [n].
         pictures: The images as data URIs.
     """
 
@@ -58,7 +58,7 @@ class Followed(NamedTuple):
 
 @lru_cache(maxsize=4)
 def trained(corruption: float = 0.0) -> Followed:
-    """The chapter's network on digits, with true or random labels; trained once a session, in a few seconds."""
+    """Train the chapter's network on digits with true or random labels, once a session; it takes a few seconds."""
     planned = plan("networks", "smoke", seeds=1)
     config = next(each for each in planned if each.label_corruption == corruption)
     loaded, _ = data.load_for_run(config.replace(label_corruption=0.0))
@@ -77,17 +77,17 @@ def trained(corruption: float = 0.0) -> Followed:
 
 
 def pictures(found: Followed, count: int) -> pd.DataFrame:
-    """The first followed digits: image (its number), digit and picture (a data URI)."""
+    """Return the first followed digits: image (its number), digit and picture (a data URI)."""
     digits = found.digits[:count].tolist()
     return pd.DataFrame({"image": range(count), "digit": digits, "picture": found.pictures[:count]})
 
 
 def scatter(*, count: int = SHOWN, epochs: tuple[int, ...] = STEPS) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Path overlap against distance for every pair of some digits, by layer and epoch, and the digits' pictures.
+    """Compute path overlap and distance for every pair of some digits, by layer and epoch.
 
     Returns:
-        Pairs (layer, epoch, i, j, distance, overlap as the share of the layer's units that are on for both, and same:
-        whether both are one digit), and `pictures`.
+        The pairs (layer, epoch, i, j, distance, overlap: share of the layer's units that are on for both, same: whether
+        both show the same digit), and the digits of `pictures`.
     """
     found = trained()
     layers = found.recording.layers
@@ -104,10 +104,10 @@ def scatter(*, count: int = SHOWN, epochs: tuple[int, ...] = STEPS) -> tuple[pd.
 
 
 def neighbours(*, anchors: tuple[int, ...] = ANCHORS) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Ranks over epochs of the digits that are nearest to some digits at the end, by layer, and the digits' pictures.
+    """Rank over epochs the digits whose paths end nearest to some digits (the anchors), by layer.
 
     Returns:
-        Rows (layer, epoch, anchor, neighbour, rank), and `pictures`.
+        Rows (layer, epoch, anchor, neighbour, rank), and the digits of `pictures`.
     """
     found = trained()
     parts = []
@@ -120,7 +120,7 @@ def neighbours(*, anchors: tuple[int, ...] = ANCHORS) -> tuple[pd.DataFrame, pd.
 
 
 def history(*, epochs: int = 3, momentum: float = 0.0) -> tuple[relu_paths.WeightHistory, nn.Module]:
-    """A small network trained by SGD with every image function of every step kept, and the trained network."""
+    """Train a small network by SGD, and return the image functions of every step and the trained network."""
     config = RunConfig(
         experiment="path_history", model="mlp", model_options={"widths": [24, 16]}, train_size=100, batch_size=20,
         epochs=epochs, learning_rate=0.05, momentum=momentum, eval_every=epochs,
@@ -133,13 +133,13 @@ def history(*, epochs: int = 3, momentum: float = 0.0) -> tuple[relu_paths.Weigh
 
 
 def bend(name: str) -> float:
-    """How far a network is from affine along a fixed path: its second difference on a line, relative to the first.
+    """Measure how far a network is from affine along a fixed path: its second difference on a line over its first.
 
     Args:
-        name: A network for small images, untrained and in float64.
+        name: Name of a network for small images; it is built untrained, in float64.
 
     Returns:
-        0, but for rounding, where nothing bends but ReLUs.
+        0 up to rounding, if only ReLUs make the network nonlinear.
 
     >>> bend("mlp_1x512") < 1e-9 < 1e-3 < bend("alexnet_small")
     True
@@ -154,7 +154,7 @@ def bend(name: str) -> float:
 
 
 def lag_trap(*, epochs: int = 6) -> pd.DataFrame:
-    """Cross-path similarity of a ResNet-18 whose weights never move, with running and with re-estimated statistics.
+    """Measure cross-path similarity of a ResNet-18 with fixed weights, with running and re-estimated statistics.
 
     Returns:
         A row for each epoch: epoch, running, reestimated (means over pairs and six layers).
@@ -170,7 +170,7 @@ def lag_trap(*, epochs: int = 6) -> pd.DataFrame:
     for epoch in range(epochs + 1):
         network = frozen(epoch)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", LagWarning)  # it is what is shown
+            warnings.simplefilter("ignore", LagWarning)  # the lag is what this trap shows
             found = {"running": follow["running"](network, epoch)}
         with reestimated_statistics(network, batches.epoch(0)):
             found["reestimated"] = follow["reestimated"](network, epoch)
@@ -185,10 +185,11 @@ class Plane(NamedTuple):
     Attributes:
         maps: A row per epoch: class and shade of the piece of every grid cell as digits (4 · class + shade), and the
             training accuracy.
-        points: Training points: x, y, class.
-        units: For each epoch, chosen point and unit: whether it is on, and whether it was so at the epoch drawn before.
-        functions: For each epoch and chosen point: where the point lies, the ends of the line on which its own function
-            is undecided (none where that line does not cross the plane), how many units are on and have switched.
+        points: The training points: x, y, class.
+        units: For each epoch, chosen point and unit: whether it is on, and whether it has switched since the previous
+            drawn epoch.
+        functions: For each epoch and chosen point: where the point lies, the ends of its function's decision boundary
+            (missing where the boundary does not cross the plane), and how many units are on and have switched.
     """
 
     maps: pd.DataFrame
@@ -198,11 +199,11 @@ class Plane(NamedTuple):
 
 
 def plane(config: RunConfig = MOONS, *, epochs: tuple[int, ...] = LOOKS) -> Plane:
-    """Train a small network on two moons and look at it at some epochs.
+    """Train a small network on two moons and describe it at some epochs.
 
     Args:
-        config: The training; two-dimensional points.
-        epochs: When to look.
+        config: The training run, on two-dimensional points.
+        epochs: The epochs to describe.
     """
     loaded, _ = data.load_for_run(config)
     x = loaded.train.x[data.balanced_order(loaded.train.y, seed=1)[:POINTS]]
@@ -233,7 +234,7 @@ def plane(config: RunConfig = MOONS, *, epochs: tuple[int, ...] = LOOKS) -> Plan
 
 
 def _cells(network: nn.Module) -> str:
-    """Class and shade of the piece of each cell, x slowest: 4 · class + shade, one digit each."""
+    """Encode class and shade of the piece of each cell as one digit, 4 · class + shade; x varies slowest."""
     steps = (torch.arange(RESOLUTION) + 0.5) / RESOLUTION
     axes = [LOW[i] + steps * (HIGH[i] - LOW[i]) for i in (0, 1)]
     grid = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).view(-1, 2)
@@ -246,7 +247,7 @@ def _cells(network: nn.Module) -> str:
 
 
 def _units(epoch: int, now: dict[str, Tensor], before: dict[str, Tensor]) -> Iterator[dict[str, int]]:
-    """Each unit of each point's path."""
+    """Yield a row for each unit of each point's path."""
     for number, (layer, paths) in enumerate(now.items(), start=1):
         on, switched = paths.int().tolist(), (paths != before[layer]).int().tolist()
         for i, j in product(*map(range, paths.shape)):
@@ -255,7 +256,7 @@ def _units(epoch: int, now: dict[str, Tensor], before: dict[str, Tensor]) -> Ite
 
 
 def _function(network: nn.Module, path: dict[str, Tensor], before: dict[str, Tensor]) -> dict[str, Any]:
-    """A point's own function: the weights along its path. Nothing but ReLUs bends here, so that it is affine."""
+    """Describe a point's own function, the network along its path, which is affine since only ReLUs are nonlinear."""
     corners = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
     with torch.no_grad():
         logits = relu_paths.forward_with_paths(network, corners, {k: on[None] for k, on in path.items()}).double()
@@ -269,7 +270,7 @@ def _function(network: nn.Module, path: dict[str, Tensor], before: dict[str, Ten
 
 
 def undecided(a: float, b: float, c: float) -> tuple[float | None, ...]:
-    """The ends of the line a·x + b·y + c = 0 within the drawn plane as (x, y, x, y); four None where it passes by.
+    """Return the ends of the line a·x + b·y + c = 0 in the drawn plane as (x, y, x, y), or four None if it misses it.
 
     >>> undecided(1.0, 0.0, -0.5)
     (0.5, -1.1, 0.5, 1.6)

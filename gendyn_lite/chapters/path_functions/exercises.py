@@ -14,12 +14,12 @@ from gendyn_lite.chapters.live import exercise, expect, expect_close, expect_sha
 
 
 class _Counted(TorchFunctionMode):
-    """How many of torch's functions are called meanwhile."""
+    """Count the calls of torch's functions while the mode is active."""
 
     calls = 0
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Count a call and do it."""
+        """Count a call, and make it."""
         self.calls += 1
         return func(*args, **(kwargs or {}))
 
@@ -32,7 +32,7 @@ def _paths(count: int, units: int, *, seed: int, share: float = 0.5) -> Tensor:
 
 
 def _drawn(seed: int, *sizes: tuple[int, ...]) -> list[Tensor]:
-    """Normal numbers in float32, one tensor of each size."""
+    """Draw normal numbers in float32, one tensor of each size."""
     generator = torch.Generator().manual_seed(seed)
     return [torch.randn(size, generator=generator) for size in sizes]
 
@@ -55,7 +55,7 @@ def check_path(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
 
 @exercise("self-similarity")
 def check_self_similarity(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
-    """Check ``similarity(now, before)``: cosine of each image's path with its path before, 0 where one is empty."""
+    """Check ``similarity(now, before)``: cosine of each image's path with its earlier path, 0 if either is empty."""
     for seed in range(3):
         now, before = _paths(6, 30, seed=seed), _paths(6, 30, seed=seed + 10, share=0.3)
         now[0] = False
@@ -78,7 +78,7 @@ def check_self_similarity(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
 
 @exercise("cross-path similarity")
 def check_cross_similarity(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
-    """Check ``cross(now, before)``: cross-path similarity of all pairs, from matrix products and without a loop."""
+    """Check ``cross(now, before)``: cross-path similarity of all pairs by matrix products, without a loop."""
     calls = []
     for count in (5, 12):
         with _Counted() as counted:
@@ -103,7 +103,7 @@ def check_cross_similarity(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
 
 @exercise("an image's function")
 def check_image_function(answer: Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]) -> None:
-    """Check ``update(z, a, eta)``: what one image adds to a dense layer's weights and bias in a step of SGD."""
+    """Check ``update(z, a, eta)``: the change of a dense layer's weights and bias by one image in a step of SGD."""
     for number, (units, inputs) in enumerate(((1, 1), (4, 3), (10, 20))):
         z, a = _drawn(number, (units,), (inputs,))
         weight, bias = answer(z, a, 0.1)
@@ -116,9 +116,9 @@ def check_image_function(answer: Callable[[Tensor, Tensor, float], tuple[Tensor,
 
 @exercise("a point's own function")
 def check_own_function(answer: Callable[[Any, Any, Tensor], tuple[Tensor, Tensor]]) -> None:
-    """Check ``own(first, second, path)``: the affine map of relu networks of two layers along a path.
+    """Check ``own(first, second, path)``: the affine map of a two-layer ReLU network along a path.
 
-    `first` and `second` are pairs (W, b).
+    `first` and `second` are the layers, pairs (W, b).
     """
     for seed in range(3):
         W1, b1, W2, b2 = _drawn(seed, (6, 3), (6,), (2, 6), (2,))
@@ -134,9 +134,9 @@ def check_own_function(answer: Callable[[Any, Any, Tensor], tuple[Tensor, Tensor
 
 @exercise("early-to-mid ratio")
 def check_early_mid(answer: Callable[[list[float], int, int], float]) -> None:
-    """Check ``ratio(values, first, second)``: the mean up to the first decay over the mean between both decays.
+    """Check ``ratio(values, first, second)``: the mean up to the first decay over the mean between the two decays.
 
-    ``values[0]`` is that of epoch 1.
+    ``values[0]`` is the value of epoch 1.
     """
     cases = [
         ([0.5, 0.7, 0.9, 1.0, 1.0], 2, 4, 0.6 / 0.95),

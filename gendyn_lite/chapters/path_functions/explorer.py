@@ -1,4 +1,4 @@
-"""The live explorer of chapter 2: whose path overlaps most with that of an image, layer by layer and epoch by epoch."""
+"""The live explorer of chapter 2: the images whose paths overlap most with an image's, by layer and epoch."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from gendyn_lite.measures import relu_paths
 
 
 def nearest(image: int, layer: str, epoch: int, *, corruption: float = 0.0) -> pd.DataFrame:
-    """The images whose path overlaps most with that of an image, at one epoch.
+    """Find the images whose paths overlap most with that of an image, at one epoch.
 
     Args:
         image: Number of a followed image.
-        layer: A gate layer.
+        layer: Name of a layer with gates.
         epoch: A recorded epoch.
-        corruption: 0 for the network of true labels, 1 for that of random labels.
+        corruption: 0 for the network trained on true labels, 1 for the one on random labels.
 
     Returns:
-        Columns place (0 is the image itself), image, digit, share (of the image's own units that are on for both) and
-        picture.
+        Columns place (0 is the image itself), image, digit, share (of the units on for the image, those on for both)
+        and picture.
 
     Raises:
-        UserError: There is no such image, layer or epoch.
+        UserError: The image, layer or epoch does not exist.
 
     >>> nearest(0, "relu4", 0).columns.tolist()
     ['place', 'image', 'digit', 'share', 'picture']
@@ -47,10 +47,10 @@ def nearest(image: int, layer: str, epoch: int, *, corruption: float = 0.0) -> p
 class PathExplorer:
     """Choose labels, an image, a layer and an epoch; see the images whose paths overlap most with its own.
 
-    The static twin is `charts_demo.ranks` of this chapter over `demo.neighbours`.
+    On the static page `charts_demo.ranks` shows the table of `demo.neighbours` instead.
 
     Attributes:
-        panel: What to display.
+        panel: The widget to display.
     """
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class PathExplorer:
         self.panel, self.status = live.panel([self.labels, self.image, self.layer, self.epoch], self._show)
 
     def nearest(self) -> pd.DataFrame:
-        """The image that is chosen and those whose paths are nearest, a table of `nearest`."""
+        """Return the table of `nearest` for the chosen image."""
         image, epoch, corruption = int(self.image.value), int(self.epoch.value), float(self.labels.value or 0)
         return nearest(image, str(self.layer.value), epoch, corruption=corruption)
 

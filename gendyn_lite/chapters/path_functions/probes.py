@@ -1,7 +1,8 @@
-"""What the runs of chapter 2 record: paths and activations, losses along paths, functions in isolation."""
+"""Probes of chapter 2: paths and activations, losses along paths, functions in isolation, baselines."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,30 +13,31 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from gendyn_lite import data, train
-from gendyn_lite.chapters.path_functions.probes_baselines import baselines, few_of, keep
+from gendyn_lite.chapters import runner
+from gendyn_lite.chapters.baselines import Frozen, Walk, keep
 from gendyn_lite.chapters.path_functions.probes_pairs import NEAREST, apart_probe, distance_probe, neighbour_probe
-from gendyn_lite.chapters.runner import inputs
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data.decoding import FolderImages
 from gendyn_lite.data.types import ImageData
 from gendyn_lite.measures import relu_paths
 from gendyn_lite.measures.relu_paths.over_time import QUANTILES
 from gendyn_lite.measures.relu_paths.similarity import of_pairs
-from gendyn_lite.train.probes import Probe
+from gendyn_lite.train.probes import Probe, reestimated_statistics, running_statistics
 
-PROBE_VERSION = 2  # of what the probes measure: raise it with every change of that, and old runs stay what they are
+PROBE_VERSION = 2  # raise it when the probes change what they measure, so that old runs are not taken for new ones
 FOLLOWED = 128  # images whose paths are followed, as in the paper
-FOLLOWED_DEEP = 64  # those of a deep network, which is recorded four times an epoch
-ISOLATED, AT = 6, 16  # functions in isolation, and inputs at which they are evaluated
+FOLLOWED_DEEP = 64  # the same for deep networks, which are recorded four times an epoch
+FEW = 6  # layers of a deep network that are recorded
+ISOLATED, AT = 6, 16  # number of functions in isolation, and of inputs at which they are evaluated
 
 
 def probes_for(config: RunConfig, loaded: ImageData, scratch: Path) -> dict[str, Probe]:
-    """The probes of a run of this chapter, by the kind in its experiment's name.
+    """Make the probes of a run of this chapter; its kind is in the name of its experiment.
 
     Args:
-        config: Its configuration.
-        loaded: Its data, labels as trained with.
-        scratch: Folder of the paths of every epoch while the run is not complete.
+        config: The run's configuration.
+        loaded: Its data, with the labels that it trains with.
+        scratch: Folder that holds the paths of every epoch until the run is complete.
     """
     kind = config.experiment.removeprefix("path_")
     x, y = followed(config, loaded, FOLLOWED if kind != "deep" else FOLLOWED_DEEP)
@@ -65,22 +67,22 @@ def probes_for(config: RunConfig, loaded: ImageData, scratch: Path) -> dict[str,
 
 
 def followed_numbers(config: RunConfig, loaded: ImageData, count: int = FOLLOWED) -> Tensor:
-    """Which training images are followed, at most `count`: see `followed`."""
+    """Return the indices of the training images that are followed, at most `count`: see `followed`."""
     whole = loaded.train
     order = torch.arange(len(whole.y)) if config.train_size else data.balanced_order(whole.y, seed=config.seed)
     return order[:count]
 
 
 def followed(config: RunConfig, loaded: ImageData, count: int = FOLLOWED) -> tuple[Tensor, Tensor]:
-    """The training images that are followed and the labels that they are trained with.
+    """Return the training images that are followed, and their training labels.
 
-    A subset of the training set stands in a class-balanced order of the true labels: its beginning is taken, so that
-    runs on true and on random labels follow the same images. Of a whole set, a class-balanced part is taken.
+    A subset of the training set is in an order that balances the true classes. Its first images are followed, so that
+    runs on true and on random labels follow the same ones. Of a whole training set a class-balanced part is followed.
 
     Args:
-        config: Crop and standardization are those of its training; nothing is augmented.
+        config: The run, for its crop and standardization; images are not augmented.
         loaded: Its data.
-        count: Number of images, at most.
+        count: Largest number of images.
 
     Returns:
         x [n, *in_shape] and y [n].
@@ -88,11 +90,11 @@ def followed(config: RunConfig, loaded: ImageData, count: int = FOLLOWED) -> tup
     whole, chosen = loaded.train, followed_numbers(config, loaded, count)
     images: Any = whole.x
     part = images.select(chosen) if isinstance(images, FolderImages) else images[chosen]
-    return inputs(config, replace(loaded, train=whole._replace(x=part, y=whole.y[chosen])))
+    return runner.inputs(config, replace(loaded, train=whole._replace(x=part, y=whole.y[chosen])))
 
 
 def of_some_layers(values: dict[str, float]) -> dict[str, float]:
-    """The values of a few layers, evenly from the first to the last, and those that are of no layer.
+    """Keep the values of `FEW` evenly spaced layers, and those that do not belong to a layer.
 
     >>> list(of_some_layers({f"relu{i}:on": 0.5 for i in range(17)} | {"own:loss": 1.0}))[::3]
     ['relu0:on', 'relu10:on', 'own:loss']
@@ -103,7 +105,7 @@ def of_some_layers(values: dict[str, float]) -> dict[str, float]:
 
 
 def loss_probe(x: Tensor, y: Tensor, scratch: Path) -> Probe:
-    """Loss along the network's own paths and along those of the epoch before: ``own:loss``, ``before:loss``.
+    """Make a probe of loss and accuracy along this epoch's paths (``own:``) and the previous epoch's (``before:``).
 
     Args:
         x: Images, trained on or not.
@@ -117,15 +119,18 @@ def loss_probe(x: Tensor, y: Tensor, scratch: Path) -> Probe:
 
 
 def ratio_probe(x: Tensor, config: RunConfig, scratch: Path) -> Probe:
-    """Cross-path similarity in the first layer, the last, and in the mean over layers; at the end early over mid.
+    """Make a probe of cross-path similarity and, at the last epoch, of its early-to-mid ratio.
 
-    Values: ``first``, ``last``, ``mean`` of the cross-path similarity, ``self`` (mean over layers); at the last epoch
-    ``ratio``, ``ratio_first`` and ``ratio_last`` (Fig. 7).
+    Its values are ``first``, ``last`` and ``mean``, cross-path similarity in the first layer, in the last, and averaged
+    over layers; ``self``, self-similarity averaged over layers; and at the last epoch the ratios ``ratio`` (of the mean
+    over layers), ``ratio_first`` and ``ratio_last``.
 
     Args:
         x: The images that are followed.
-        config: The run's configuration; its milestones divide the stages.
+        config: The run's configuration; its milestones separate the stages.
         scratch: Folder of the paths.
+
+    Source: Image functions (n.d.), Fig. 7.
     """
     recorder = relu_paths.PathRecorder(x, folder=scratch)
     recording = recorder.recording
@@ -149,14 +154,16 @@ def ratio_probe(x: Tensor, config: RunConfig, scratch: Path) -> Probe:
 
 
 def activation_probe(x: Tensor, scratch: Path) -> Probe:
-    """Self- and cross-activation similarity of each layer with the epoch before (Fig. 1, right).
+    """Make a probe of self- and cross-activation similarity of each layer with the previous epoch.
 
-    Also ``<layer>:kept``, the mean share of an image's nearest `NEAREST` by cosine of activations that were among them
-    an epoch before (App. E). The activations of every epoch are kept in the folder.
+    It also records ``<layer>:kept``: of the `NEAREST` images nearest to an image by cosine of activations, the mean
+    share that were among the nearest an epoch before.
 
     Args:
         x: The images that are followed.
-        scratch: A folder.
+        scratch: Folder that keeps the activations of every epoch.
+
+    Source: Image functions (n.d.), Fig. 1 (right) and App. E.
     """
 
     def probe(model: nn.Module, epoch: int) -> dict[str, float]:
@@ -180,7 +187,7 @@ def activation_probe(x: Tensor, scratch: Path) -> Probe:
 
 
 def _summary(key: str, values: Tensor) -> dict[str, float]:
-    """Mean and quantiles of some similarities."""
+    """Return mean and quantiles of some similarities, by name."""
     levels = torch.tensor(QUANTILES, dtype=torch.float64)
     quantiles = zip(QUANTILES, values.double().quantile(levels).tolist(), strict=True)
     named = {f"{key}:q{round(100 * level):02d}": value for level, value in quantiles}
@@ -193,17 +200,72 @@ def _cosines(activations: Tensor) -> Tensor:
 
 
 def isolation_probe(config: RunConfig, loaded: ImageData, x: Tensor, y: Tensor) -> Probe:
-    """Correlation of single images' functions in isolation with the whole network's, at some epochs (App. C).
-
-    The inputs are test images.
+    """Make a probe that correlates functions in isolation with the whole network on test images, at some epochs.
 
     Args:
         config: The run's configuration.
         loaded: Its data.
         x: Followed images.
         y: Their labels.
+
+    Source: Image functions (n.d.), App. C.
     """
     test = next(iter(data.batcher(loaded, config, split="test", batch_size=AT).epoch(0)))[0]
     epochs = train.log_spaced(config.epochs, 4)
     measured = relu_paths.isolation_probe(x[:ISOLATED], y[:ISOLATED], test, seed=config.seed)
     return lambda model, epoch: measured(model, epoch) if epoch in epochs else {}
+
+
+def few_of(layers: list[str]) -> list[str]:
+    """Return `FEW` layers, evenly spaced from the first to the last.
+
+    >>> few_of([f"relu{i}" for i in range(17)])
+    ['relu0', 'relu3', 'relu6', 'relu10', 'relu13', 'relu16']
+    """
+    return [layers[place] for place in sorted({round(i * (len(layers) - 1) / (FEW - 1)) for i in range(FEW)})]
+
+
+def baselines(config: RunConfig, loaded: ImageData, x: Tensor, scratch: Path) -> dict[str, Probe]:
+    """Make the probes of the baselines of a run: ``movement`` and, with batch-norm, ``running`` and ``lag``.
+
+    ``movement`` is the initial network moved by `Walk`, with re-estimated statistics. ``running`` is the run's own
+    network with its running statistics, where the probe ``paths`` re-estimates them. ``lag`` is the initial network
+    with fixed weights, and running statistics updated by the batches of training. (With fixed weights and re-estimated
+    statistics every similarity would be 1.)
+
+    Args:
+        config: The run's configuration.
+        loaded: Its data, with the labels that it trains with.
+        x: The images that are followed.
+        scratch: Folder for what the baselines keep from epoch to epoch.
+    """
+    start = runner.build(config, loaded).eval()
+    walk = Walk(start, seed=config.seed, folder=scratch / "walk")
+    train_eval = data.batcher(loaded, config, split="train_eval")
+
+    def moved(follow: Probe, model: nn.Module, epoch: int) -> Mapping[str, Any]:
+        walked = walk(model, epoch)
+        with reestimated_statistics(walked, train_eval.epoch(0)):
+            return follow(walked, epoch)
+
+    found: dict[str, Callable[[Probe, nn.Module, int], Mapping[str, Any]]] = {"movement": moved}
+    if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in start.modules()):
+        frozen = Frozen(start, data.batcher(loaded, config))
+
+        def run_itself(follow: Probe, model: nn.Module, epoch: int) -> Mapping[str, Any]:
+            with running_statistics(model):
+                return follow(model, epoch)
+
+        found |= {"running": run_itself, "lag": lambda follow, _, epoch: follow(frozen(epoch), epoch)}
+    layers = few_of(list(relu_paths.gate_layers(start, x[:1])))
+    return {name: _probe(make, similarity_means(x, layers, scratch / name)) for name, make in found.items()}
+
+
+def _probe(make: Callable[[Probe, nn.Module, int], Mapping[str, Any]], follow: Probe) -> Probe:
+    return lambda model, epoch: make(follow, model, epoch)
+
+
+def similarity_means(x: Tensor, layers: list[str], folder: Path) -> Probe:
+    """Make a probe of mean similarities with the previous epoch: ``<layer>:self:mean``, ``<layer>:cross:mean``."""
+    recorder = relu_paths.PathRecorder(x, layers=layers, folder=folder)
+    return lambda model, epoch: {name: value for name, value in recorder(model, epoch).items() if name[-5:] == ":mean"}

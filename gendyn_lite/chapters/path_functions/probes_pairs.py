@@ -1,6 +1,6 @@
-"""What the runs of chapter 2 record of pairs of images: neighbours, overlap by distance, paths of epochs further apart.
+"""Probes of chapter 2 on pairs of images and of epochs: neighbours, overlap by distance, paths of distant epochs.
 
-Each follows a recording of the paths of every epoch.
+Each probe reads a recording of the paths of every epoch.
 """
 
 from __future__ import annotations
@@ -14,22 +14,24 @@ from gendyn_lite.measures import relu_paths
 from gendyn_lite.measures.relu_paths.similarity import of_pairs
 from gendyn_lite.train.probes import Probe
 
-ANCHORS = (5, 10, 15)  # images whose neighbours are ranked, the paper's
-NEAREST = 6  # neighbours of each
+ANCHORS = (5, 10, 15)  # images whose neighbours are ranked, as in the paper
+NEAREST = 6  # neighbours of each anchor
 DISTANCE_BINS = 12
-APART = (2, 4, 8)  # epochs between paths that are compared beside those of consecutive ones
+APART = (2, 4, 8)  # further distances in epochs at which paths are compared
 
 
 def neighbour_probe(recording: relu_paths.PathRecording, *, last: int) -> Probe:
-    """Which images are nearest by path overlap, and how long they stay so (Fig. 6).
+    """Make a probe of the nearest images by path overlap, and of how long they stay the nearest.
 
-    Values: ``<layer>:kept``, as for `activation_probe`, and ``<layer>:changed``, the share of images whose nearest one
-    is another than an epoch before. At the last epoch ``<layer>:ranks``: for each of `ANCHORS` and of its nearest at
-    the end ``anchor neighbour: rank at every epoch``, divided by ``/``.
+    Its values are ``<layer>:kept``, as for `activation_probe`, and ``<layer>:changed``, the share of images whose
+    nearest image has changed since the previous epoch. At the last epoch ``<layer>:ranks`` holds the text of
+    `rank_text`.
 
     Args:
         recording: Paths of every epoch up to the present one.
         last: The last epoch.
+
+    Source: Image functions (n.d.), Fig. 6.
     """
 
     def probe(model: nn.Module, epoch: int) -> dict[str, Any]:
@@ -47,7 +49,10 @@ def neighbour_probe(recording: relu_paths.PathRecording, *, last: int) -> Probe:
 
 
 def rank_text(recording: relu_paths.PathRecording, layer: str) -> str:
-    """The ranks of the neighbours of `ANCHORS` over all recorded epochs as text."""
+    """Write the ranks of the final neighbours of `ANCHORS` at every epoch as text.
+
+    Each pair is ``anchor neighbour: rank rank …``; pairs are separated by ``/``.
+    """
     grams = recording.path_grams(layer)
     anchors = [anchor for anchor in ANCHORS if anchor < len(next(iter(grams.values())))]
     rows: dict[tuple[int, int], list[int]] = {}
@@ -57,16 +62,17 @@ def rank_text(recording: relu_paths.PathRecording, layer: str) -> str:
 
 
 def distance_probe(recording: relu_paths.PathRecording, x: Tensor, *, last: int) -> Probe:
-    """Path overlap against the distance of the images (Fig. 4).
+    """Make a probe of path overlap against the distance of images.
 
-    Values: ``<layer>:rank`` and ``<layer>:linear``, Spearman's and Pearson's correlation of overlap with distance over
-    pairs; at the last epoch ``<layer>:bins``: for `DISTANCE_BINS` bins with as many pairs each the mean distance and
-    the quartiles of overlap as a share of the layer's units, in thousandths, bins divided by ``/``.
+    Its values are ``<layer>:rank`` and ``<layer>:linear``, Spearman's and Pearson's correlation of overlap with
+    distance over pairs; at the last epoch ``<layer>:bins`` holds the text of `bin_text`.
 
     Args:
         recording: Paths of every epoch up to the present one.
-        x: The images that are followed, in the space where distance is taken: their pixels, or standardized.
+        x: The followed images in the space where distances are taken: pixels, or standardized images.
         last: The last epoch.
+
+    Source: Image functions (n.d.), Fig. 4.
     """
 
     def probe(model: nn.Module, epoch: int) -> dict[str, Any]:
@@ -84,7 +90,10 @@ def distance_probe(recording: relu_paths.PathRecording, x: Tensor, *, last: int)
 
 
 def bin_text(pairs: relu_paths.Pairs, units: int) -> str:
-    """Distances and the quartiles of overlap, bin by bin, as text."""
+    """Write mean distance and quartiles of overlap in `DISTANCE_BINS` bins with equally many pairs as text.
+
+    Overlap is a share of the layer's units. All numbers are thousandths; bins are separated by ``/``.
+    """
     order = pairs.distance.argsort().cpu()
     share = pairs.overlap.cpu().double() / units
     levels = torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)
@@ -96,11 +105,11 @@ def bin_text(pairs: relu_paths.Pairs, units: int) -> str:
 
 
 def apart_probe(recording: relu_paths.PathRecording) -> Probe:
-    """Paths of epochs that lie further apart, and of other images.
+    """Make a probe that compares paths with those of several epochs before, and with other images' paths.
 
-    Values: ``<layer>:self8`` and ``<layer>:cross8``, mean self- and cross-path similarity with eight epochs before, and
-    likewise for all of `APART`; ``<layer>:others``, mean cosine of an image's path with those of the others an epoch
-    before.
+    Its values are ``<layer>:self8`` and ``<layer>:cross8``, mean self- and cross-path similarity with eight epochs
+    before, likewise for the other distances in `APART`; and ``<layer>:others``, the mean cosine of an image's path with
+    the paths of the other images an epoch before.
 
     Args:
         recording: Paths of every epoch up to the present one.

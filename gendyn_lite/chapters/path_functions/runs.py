@@ -1,13 +1,13 @@
-"""Chapter 2: paths through ReLU networks during training ("Image functions in neural networks").
+"""Runs of chapter 2: paths through ReLU networks during training ("Image functions in neural networks").
 
-Five kinds of runs, an experiment each:
+There are five kinds of runs, each an experiment of its own:
     networks   AlexNet on images, true and random labels, with and without decay of the learning rate (Fig. 1, 4-6)
-    deep       ResNet-18 (and VGG-19 at the full size), some of their layers, beside what needs no learning (Fig. 2, 16)
-    unseen     AlexNet; losses along today's and yesterday's paths, of training images and of unseen ones (Sec. 5)
+    deep       some layers of ResNet-18 (and VGG-19 at the full size), beside baselines without learning (Fig. 2, 16)
+    unseen     AlexNet; losses along this and the previous epoch's paths, of training and of unseen images (Sec. 5)
     ratio      many networks of different width, depth, learning rate and regularization (Fig. 7)
     imagenet   ResNet-18 on ImageNet (Fig. 3)
 
-One kind outside the book, which goes on after an interruption:
+To run one kind outside the book (the command resumes after an interruption):
 
     python -m gendyn_lite.chapters.path_functions.runs networks --profile colab
     python -m gendyn_lite.chapters.path_functions.runs imagenet --dataset folder:PATH --epochs 3
@@ -34,7 +34,7 @@ from gendyn_lite.results.runs import PROFILES, Run, check_profile, open_run
 
 ASKED_BY = {"networks": CELLS, "unseen": CELLS, "deep": TABLE, "ratio": CELLS, "imagenet": COMMAND}
 KINDS = tuple(ASKED_BY)
-SCRATCH = "paths"  # in the folder of a run that is not complete: the paths of every epoch
+SCRATCH = "paths"  # subfolder of an incomplete run, with the paths of every epoch
 
 
 def _mlp(*widths: int) -> dict[str, Any]:
@@ -45,7 +45,7 @@ _WIDTHS = ((64,), (256,), (512,), (1024,), (256, 256), (512, 512), (128,) * 3, (
 
 
 def _models(decay: float, crop: int, *, cnn: dict[str, Any]) -> tuple[dict[str, Any], ...]:
-    """Networks whose width, depth and training vary one at a time: 22 dense ones, then four of images."""
+    """Return networks that differ in width, depth or training: 22 dense ones, then four convolutional ones."""
     dense = [_mlp(*widths) for widths in _WIDTHS]
     rates = [{"learning_rate": rate} for rate in (0.004, 0.006, 0.015, 0.02)]
     tuned = [*rates, {"weight_decay": decay}, {"weight_decay": 4 * decay}, {"batch_size": 5}, {"batch_size": 20}]
@@ -62,13 +62,13 @@ _RANDOM = {"label_corruption": 1.0}
 _STEPS = {"schedule": "step", "decay": 0.1}
 _CROP = {"center_crop": 28}
 _DIGITS = {"dataset": "digits", **_STEPS, "train_size": 160, "test_size": 100, "batch_size": 20, "learning_rate": 0.02}
-_NEW = 10  # the first of the seeds that had not been run when the criteria were written
+_NEW = 10  # the first seed that had not been run when the criteria were written
 _SMALL = {"dataset": "cifar10", **_STEPS, **_CROP, "batch_size": 10}
 _ALEXNET = {**_SMALL, "model": "alexnet_small", "train_size": 200, "test_size": 200}
 _ALEXNET |= {"batch_size": 5, "epochs": 16, "learning_rate": 0.004, "milestones": (12, 14)}
 _UNSEEN = {**_ALEXNET, "train_size": 1000, "test_size": 500, "batch_size": 25, "learning_rate": 0.01}
 _UNSEEN |= {"schedule": "constant", "epochs": 12}
-# Paths of networks with batch-norm are recorded with statistics taken anew: the running ones lag behind the weights.
+# With batch-norm, paths are recorded with re-estimated statistics, because running ones lag behind the weights.
 _DEEP = {"train_size": 100, "test_size": 100, "epochs": 12, "milestones": (8, 10), "learning_rate": 0.01}
 _ANEW = {"batch_norm_statistics": "re-estimated"}
 _DEEP |= _ANEW
@@ -76,8 +76,8 @@ _THIRD = {"model": "resnet18", "model_options": {"downsample": 3}}  # images of 
 _MANY = {**_SMALL, "train_size": 400, "test_size": 1000, "epochs": 20, "learning_rate": 0.01}
 _MANY |= {"milestones": (10, 16)}
 _CNN = {"model": "alexnet_small", "learning_rate": 0.005}
-# The paper's sizes: the whole of CIFAR-10. AlexNet's settings were seen on a GPU to fit true labels to the last one,
-# random ones to 99.6 %; those of the deep networks are usual ones, and have not been tried.
+# The paper's size: all of CIFAR-10. On a GPU AlexNet's settings fitted all true labels and 99.6 % of random ones. The
+# settings of the deep networks are the usual ones and have not been tried.
 _WHOLE = {"train_size": None, "test_size": None, "batch_size": 128}
 _LONG = {**_WHOLE, "learning_rate": 0.01, "precision": "bfloat16", "epochs": 36, "milestones": (24, 32)}
 _LONG_DEEP = {**_WHOLE, "random_crop": 4, "flip": True, "epochs": 60, "milestones": (30, 48), "weight_decay": 5e-4}
@@ -127,17 +127,17 @@ PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
 
 
 def plan(kind: str, profile: str = "smoke", *, dataset: str = "", seeds: int = 0, epochs: int = 0) -> list[RunConfig]:
-    """The runs of one kind at one size, seeds innermost.
+    """Plan the runs of one kind at one size, seeds innermost.
 
     Args:
-        kind: ``"networks"``, ``"unseen"``, ``"deep"``, ``"ratio"`` or ``"imagenet"`` (of one size at every profile).
+        kind: ``"networks"``, ``"unseen"``, ``"deep"``, ``"ratio"``, or ``"imagenet"`` (the same at every profile).
         profile: ``"smoke"``, ``"colab"`` or ``"full"``.
-        dataset: Another data set than the plan's.
-        seeds: This many seeds instead of the plan's; 0 keeps it.
+        dataset: A data set instead of the plan's; empty keeps the plan's.
+        seeds: Number of seeds instead of the plan's; 0 keeps the plan's.
         epochs: Epochs of each run; the learning rate then decays after 3/5 and 4/5 of them. 0 keeps the plan's.
 
     Raises:
-        UserError: An unknown kind or profile.
+        UserError: The kind or the profile is unknown.
 
     >>> [(run.model, run.label_corruption) for run in plan("networks", seeds=1)]
     [('alexnet_small', 0.0), ('alexnet_small', 1.0)]
@@ -158,15 +158,15 @@ def plan(kind: str, profile: str = "smoke", *, dataset: str = "", seeds: int = 0
 
 
 def run(config: RunConfig, *, profile: str, root: str | Path | None = None, **options: Any) -> Run:
-    """The complete run of a configuration of this chapter, with its probes: loaded, resumed or trained.
+    """Return the complete run of a configuration of this chapter, with its probes: loaded, resumed or trained.
 
-    While it trains, the paths of every epoch lie in its folder, so that an interrupted run goes on to the same numbers.
+    While it trains, its folder holds the paths of every epoch, so that an interrupted run resumes to the same numbers.
 
     Args:
         config: A configuration of `plan`.
         profile: ``"smoke"``, ``"colab"`` or ``"full"``.
         root: Folder of the runs.
-        **options: For `gendyn_lite.chapters.runner.load_or_run`: data_root.
+        **options: Options of `gendyn_lite.chapters.runner.load_or_run`: data_root.
     """
 
     def prepare(loaded: ImageData) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Tables of chapter 2: similarities by layer and epoch, distances, ratios, from what the runs record."""
+"""Tables of chapter 2, made from the columns that its probes record: similarities, distances, ranks, ratios."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from gendyn_lite.results.tables import SIZE, with_sizes
 
 COLUMN = re.compile(r"(paths|activations|running|lag|movement)/(.+):(self|cross):(\w+)")
 RECORDED = re.compile(r"(?:paths|distance|neighbours)/(.+):(?:on|rank|kept)")
-UNFITTED = 0.01 + 1e-9  # training error up to which a network counts as fitted in the comparison of many
-FEWEST = 4  # networks of a correlation over networks
-FOLLOWED = 128  # images of a run, as in the paper
-VERSION = 2  # of the probes whose runs are judged: earlier ones are kept beside them, and named as older
-LEVELS = ("distance", "low", "middle", "high")  # of a bin of pairs, as recorded
-BESIDE = {  # what stands beside a run's own paths, by the probe that measures it
+UNFITTED = 0.01 + 1e-9  # largest training error of a network that counts as fitted, in the comparison of many networks
+FEWEST = 4  # fewest networks for a correlation over networks
+FOLLOWED = 128  # followed images of a run, as in the paper
+VERSION = 2  # version of the probes whose runs are judged; runs of earlier versions are shown as older
+LEVELS = ("distance", "low", "middle", "high")  # the numbers recorded for a bin of pairs
+BESIDE = {  # probe of a baseline → its name in charts
     "running": "the same, with running statistics",
     "lag": "frozen weights, with running statistics",
     "movement": "random steps of the same length",
@@ -32,11 +32,11 @@ TRUE, RANDOM, CONSTANT = KINDS_OF_RUNS = ("true labels", "random labels", "true 
 
 
 def named(table: pd.DataFrame) -> pd.DataFrame:
-    """A tidy table with what sets runs on one data set apart: the columns of `with_sizes`, and those below.
+    """Add columns that say what distinguishes runs on one data set: those of `with_sizes`, and two more.
 
     Returns:
-        The rows with ``setting`` (the network, with its size where it was run at several) and ``runs`` (the labels and
-        the learning rate), by which they are ordered.
+        The rows with ``setting`` (the network, with its size if it was run at several) and ``runs`` (the labels, and
+        whether the learning rate decays), sorted by ``runs``.
 
     >>> about = {"data": "MNIST", "network": "mlp", "n_train": 50, "schedule": "step"}
     >>> named(pd.DataFrame([{**about, "label_corruption": q} for q in (0.0, 1.0)]))[["setting", "runs"]].values.tolist()
@@ -50,7 +50,7 @@ def named(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def present(table: pd.DataFrame) -> pd.DataFrame:
-    """The runs that the present probes have measured; those of earlier ones are left out.
+    """Keep the runs that were measured by the present version of the probes.
 
     >>> len(present(pd.DataFrame({"probe_version": [1.0, 2.0, float("nan")]}))), len(present(pd.DataFrame({"a": [1]})))
     (1, 0)
@@ -59,14 +59,14 @@ def present(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def layers_of(table: pd.DataFrame, network: str) -> list[str]:
-    """The recorded layers of a network, in the order of its forward pass."""
+    """Return the recorded layers of a network, in the order of its forward pass."""
     rows = table[table["network"] == network]
     found = (RECORDED.fullmatch(str(name)) for name in rows.columns if rows[name].notna().any())
     return list(dict.fromkeys(match[1] for match in found if match))
 
 
 def long_paths(table: pd.DataFrame) -> pd.DataFrame:
-    """The recorded similarities as rows: one for each run, epoch, layer, measure and kind.
+    """Reshape the recorded similarities to rows: one for each run, epoch, layer, measure and kind.
 
     Args:
         table: Runs of experiment ``"path_networks"`` or ``"path_deep"``.
@@ -101,12 +101,12 @@ def long_paths(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def mean_of_layers(rows: pd.DataFrame, measure: str, *, of: str = "paths") -> pd.DataFrame:
-    """Mean similarity over layers: the columns run_id, seed, runs, schedule, epoch and value.
+    """Average the similarity over layers: the columns run_id, seed, runs, schedule, epoch and value.
 
     Args:
-        rows: Of `long_paths`.
+        rows: A table of `long_paths`.
         measure: ``"self"`` or ``"cross"``.
-        of: As there.
+        of: Which similarity, a value of the column ``of``.
     """
     rows = rows[(rows["measure"] == measure) & (rows["of"] == of)]
     means = rows.groupby(["run_id", "seed", "runs", "schedule", "epoch"], sort=False)["mean"].mean()
@@ -114,13 +114,13 @@ def mean_of_layers(rows: pd.DataFrame, measure: str, *, of: str = "paths") -> pd
 
 
 def with_bins(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows that `distances` are drawn from: of runs whose learning rate decays, where pairs were counted."""
+    """Keep the rows that `distances` reads: those with bins, of runs whose learning rate decays."""
     counted = table[[name for name in table if str(name).endswith(":bins")]].notna().any(axis=1)
     return table[counted & ((table["schedule"] != "constant") | (table["label_corruption"] != 0))]
 
 
 def milestones(table: pd.DataFrame) -> list[int]:
-    """The epochs at which the learning rate decays, of the runs whose rate does.
+    """Return the epochs after which the learning rate decays in any of the runs.
 
     >>> milestones(pd.DataFrame({"milestones": ["", "8 14"]}))
     [8, 14]
@@ -128,19 +128,19 @@ def milestones(table: pd.DataFrame) -> list[int]:
     return sorted({int(epoch) for text in table["milestones"].dropna() for epoch in str(text).split()})
 
 
-SPACES = {"pixels": "pixels", "distance": "standardized images"}  # probe of distances: the space where they are taken
+SPACES = {"pixels": "pixels", "distance": "standardized images"}  # probe → the space in which it takes distances
 
 
 def distances(table: pd.DataFrame) -> pd.DataFrame:
-    """Path overlap against distance at the end: a row for each kind of runs, space, layer and bin, mean of seeds.
+    """Return path overlap against distance at the end of training, averaged over seeds, in bins of pairs.
 
     Args:
         table: Runs of experiment ``"path_networks"``.
 
     Returns:
-        The columns data, network, size, runs, space, layer, bin, distance, low, middle and high (quartiles of the
-        overlap as a share of the layer's units), rank and linear (Spearman's and Pearson's correlation), each the mean
-        over seeds, and seeds.
+        A row for each kind of runs, space, layer and bin: data, network, size, runs, space, layer, bin, distance, low,
+        middle and high (quartiles of the overlap as a share of the layer's units), rank and linear (Spearman's and
+        Pearson's correlation), and seeds.
     """
     described = named(table)
     rows: list[dict[str, Any]] = []
@@ -158,14 +158,14 @@ def distances(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def ranks(table: pd.DataFrame) -> pd.DataFrame:
-    """The ranks of neighbours over epochs that runs on true labels have recorded at their end.
+    """Read the recorded ranks of neighbours over epochs, of runs on true labels.
 
     Args:
         table: Runs of experiment ``"path_networks"``.
 
     Returns:
-        A row for each run, layer, image, neighbour and epoch: run_id, setting, seed, place, who (the image), neighbour,
-        final (its place at the end, from 1), epoch, rank (from 1).
+        A row for each run, layer, image, neighbour and epoch: run_id, setting, seed, place (the layer), who (the
+        image), neighbour, final (its rank at the end, from 1), epoch, rank (from 1).
     """
     described = named(table)
     described = described[described["runs"] == TRUE]
@@ -184,18 +184,18 @@ def ranks(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def networks_of_ratio(table: pd.DataFrame) -> pd.DataFrame:
-    """Early-to-mid ratio and generalization error of each network: a row per network, means over its seeds.
+    """Return early-to-mid ratio and generalization error of each network, averaged over its seeds.
 
     Args:
         table: Runs of experiment ``"path_ratio"``.
 
     Returns:
-        The columns data, network, name (with what was changed), those of `SIZE`, ratio, ratio_first, ratio_last, gap
-        (test error minus training error at the last epoch), test_error, train_error, train_loss, seeds, and fitted:
-        whether at least 99 % of the training images are in every seed.
+        A row per network: data, network, name (with its settings), the columns of `SIZE`, ratio, ratio_first,
+        ratio_last, gap (test error minus training error at the last epoch), test_error, train_error, train_loss, seeds,
+        and fitted (whether every seed fits at least 99 % of the training images).
     """
     in_order = table.sort_values("epoch", kind="stable").groupby("run_id", sort=False)
-    # The rate before it decays.
+    # The learning rate is that of the first epoch, before it decays.
     last = in_order.tail(1).assign(learning_rate=in_order["learning_rate"].transform("first"))
     last = with_sizes(last.rename(columns=lambda name: name.removeprefix("paths/")))
     last = last.assign(
@@ -212,7 +212,7 @@ def networks_of_ratio(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _described(run: Mapping[Any, Any]) -> str:
-    """A network with its learning rate and regularization in words."""
+    """Describe a network with its learning rate and regularization."""
     words = [f"{run['network']}{run['size']}", f"learning rate {run['learning_rate']:g}"]
     words += [f"batch size {run['batch_size']}"] if "batch_size" in run else []
     words += [f"momentum {run['momentum']:g}"] if run.get("momentum", 0.9) != 0.9 else []
@@ -225,16 +225,16 @@ def _described(run: Mapping[Any, Any]) -> str:
 
 
 def partial_rank(x: Sequence[float], y: Sequence[float], given: Sequence[float]) -> float:
-    """Rank correlation (Spearman) of two values over networks, a third one accounted for in both.
+    """Compute the partial rank correlation (Spearman) of two values over networks, given a third one.
 
     Args:
         x: One value per network.
-        y: The second one.
-        given: What is accounted for.
+        y: Another value per network.
+        given: The value z that is controlled for.
 
     Returns:
-        (r_xy − r_xz·r_yz) / √((1 − r_xz²)(1 − r_yz²)) of the ranks; NaN with fewer than four networks, a constant
-        value, or one that follows the third exactly.
+        (r_xy − r_xz·r_yz) / √((1 − r_xz²)(1 − r_yz²)) of the ranks. NaN with fewer than four networks, if a value is
+        constant, or if x or y has the same ranks as z.
 
     >>> round(partial_rank([1, 2, 3, 4, 5], [2, 1, 4, 3, 5], [3, 1, 5, 4, 2]), 3)
     0.833
@@ -247,15 +247,15 @@ def partial_rank(x: Sequence[float], y: Sequence[float], given: Sequence[float])
 
 
 def correlation(x: Sequence[float], y: Sequence[float]) -> tuple[float, float, float]:
-    """Rank correlation (Spearman) of two values over networks, with a 95 % bootstrap interval over the networks.
+    """Compute the rank correlation (Spearman) of two values, with a 95 % bootstrap interval over the networks.
 
     Args:
         x: One value per network.
-        y: The other one.
+        y: Another value per network.
 
     Returns:
-        (correlation, low, high), percentiles of 2,000 resamples without those in which a value is constant; NaN with
-        fewer than three networks or a constant value.
+        (correlation, low, high). The ends are percentiles of 2,000 resamples, without those in which a value is
+        constant. NaN with fewer than three networks or a constant value.
 
     >>> correlation([1, 2, 3, 4, 5], [10, 20, 30, 40, 50])[0]
     1.0
@@ -277,7 +277,7 @@ def correlation(x: Sequence[float], y: Sequence[float]) -> tuple[float, float, f
 
 
 def correlation_of_ratio(group: pd.DataFrame, column: str, *, how: str = "rank") -> pd.Series:
-    """Correlation of the ratio with a column over the fitted networks, of each seed that has four of them."""
+    """Correlate the ratio with a column over the fitted networks of each seed that has at least four of them."""
     found = {}
     for seed, runs in group.groupby("seed"):
         rows = networks_of_ratio(runs).query("fitted")

@@ -1,4 +1,4 @@
-"""Charts of chapter 1: labels, true and corrupted; regularizers, explicit and implicit; augmented images."""
+"""Charts of chapter 1: true and corrupted labels, explicit and implicit regularizers, augmented images."""
 
 from __future__ import annotations
 
@@ -21,24 +21,22 @@ CONDITIONS = {
     "random pixels": ("random_pixels", 0.0),
     "Gaussian inputs": ("gaussian", 0.0),
 }
-MOST_LETTERS = 45  # of all names, that a legend of one line has place for
-# No chart parameter may be called "q": Sphinx's search script empties every input of that name.
+MOST_LETTERS = 45  # letters of all names together that fit in a legend of one line
+# No chart parameter may be called "q": Sphinx's search script clears every input with that name.
 
 
 def learning_curves(table: pd.DataFrame) -> Chart:
-    """Train and test accuracy against epoch, a line per seed; a slider on q, a choice of network.
+    """Draw train and test accuracy against epoch, a line per seed; a slider sets q, a menu the network.
 
     Args:
         table: A tidy table of `gendyn_lite.results.load` or `published`.
 
     Raises:
-        UserError: No run has true inputs, or the runs are of several data sets.
+        UserError: No run has true inputs, or the runs are on several data sets.
     """
     runs = tables.with_true_inputs(table)
-    rows = tables.thinned(runs)[
-        ["network", "label_corruption", "seed", "epoch", "train_accuracy", "test_accuracy"]
-    ].round(4)
-    rows = rows.set_axis(["network", "q", "seed", "epoch", "train", "test"], axis=1)
+    columns = ["network", "label_corruption", "seed", "epoch", "train_accuracy", "test_accuracy"]
+    rows = tables.thinned(runs)[columns].round(4).set_axis(["network", "q", "seed", "epoch", "train", "test"], axis=1)
     most, q = float(rows["q"].max()), parts.slider("corruption", rows["q"], "label corruption q")
     color, dash, _ = looks("split", ["train", "test"])
     y = alt.Y("accuracy:Q", title="accuracy", scale=alt.Scale(domain=[0, 1]))
@@ -56,18 +54,19 @@ def learning_curves(table: pd.DataFrame) -> Chart:
         f"q of the slider. At the end of training with q = {most:g}: "
         f"{told(means.mean(), '{network}: train {train_accuracy:.2f}, test {test_accuracy:.2f}')}."
     )
-    drawn = layered(layers, "Fitting labels, true and corrupted", "A line is one seed.", about)
-    return of_runs(drawn, table, runs)
+    return of_runs(layered(layers, "Fitting labels, true and corrupted", "A line is one seed.", about), table, runs)
 
 
 def time_to_fit(table: pd.DataFrame) -> Chart:
-    """Epochs to fit every training label at corruption q, relative to q = 0 with the same seed (Fig. 1b).
+    """Draw the epochs to fit all training labels at corruption q, relative to q = 0 with the same seed.
 
     Args:
         table: As for `learning_curves`.
 
     Raises:
-        UserError: No run fitted its labels at q = 0 and at another q.
+        UserError: No network fitted its labels both at q = 0 and at another q.
+
+    Source: Zhang et al. (2017), Fig. 1b.
     """
     runs = summarize(tables.with_true_inputs(table))
     keys = ["network", "seed"]
@@ -85,10 +84,12 @@ def time_to_fit(table: pd.DataFrame) -> Chart:
 
 
 def test_error(table: pd.DataFrame) -> Chart:
-    """Test error after training against q (Fig. 1c); brushing a range of q shows its mean error as a rule.
+    """Draw test error after training against q; brushing a range of q shows its mean error as a rule.
 
     Args:
         table: As for `learning_curves`.
+
+    Source: Zhang et al. (2017), Fig. 1c.
     """
     runs = summarize(tables.with_true_inputs(table))
     points = tables.seed_points(runs, "test_error")
@@ -97,27 +98,28 @@ def test_error(table: pd.DataFrame) -> Chart:
     tip = ["network:N", *tooltips(".3f", "mean")]
     rule = rule.mark_rule(strokeDash=[4, 4]).encode(y="mean:Q", color=_looks(points)[0], tooltip=tip)
     *layers, seeds = _against_q(points, "test error", alt.Scale(domain=[0, 1], clamp=True))
-    drawn = layered(
-        [*layers, seeds.add_params(brush), rule, _chance_rule(table, error=True)],
+    layers += [seeds.add_params(brush), rule, _chance_rule(table, error=True)]
+    title, subtitle = (
         "Test error against label corruption",
         "Drag over a range of q: the dashed lines show its mean error.",
-        f"Test error after training against label corruption q. {_in_words(points, 'test error')}",
     )
-    return of_runs(drawn, table, runs)
+    about = f"Test error after training against label corruption q. {_in_words(points, 'test error')}"
+    return of_runs(layered(layers, title, subtitle, about), table, runs)
 
 
 def loss_curves(table: pd.DataFrame) -> alt.Chart:
-    """Training loss against epoch for true labels, random labels and inputs without structure (Fig. 1a).
+    """Draw training loss against epoch for true labels, random labels and inputs without structure.
 
     Args:
         table: As for `learning_curves`.
+
+    Source: Zhang et al. (2017), Fig. 1a.
     """
     named, names = one_data_set(table), list(CONDITIONS)
     runs = pd.concat(
         tables.thinned(named[(named["inputs"] == inputs) & (named["label_corruption"] == q)]).assign(condition=name)
         for name, (inputs, q) in CONDITIONS.items()
     )
-    network = menu("loss_network", runs["network"], "network")
     rows = runs.groupby(["network", "condition", "epoch"], as_index=False, sort=False)["train_loss"].mean()
     rows["train_loss"] = rows["train_loss"].clip(lower=1e-4).round(5)
     picked, opacity = parts.from_legend("condition")
@@ -128,7 +130,7 @@ def loss_curves(table: pd.DataFrame) -> alt.Chart:
     color = color.sort(names).legend(columns=2)
     lines = lines.encode(x=parts.EPOCH, y=y, color=color, strokeDash=dash, opacity=opacity, tooltip=tip)
     drawn = parts.titled(
-        lines.add_params(network, picked),
+        lines.add_params(menu("loss_network", runs["network"], "network"), picked),
         "Training loss: true labels, random labels, inputs without structure",
         "Mean over the seeds still training; pick a condition in the legend.",
         f"Training loss against epoch, logarithmic, for five conditions: {', '.join(names)}. "
@@ -138,11 +140,11 @@ def loss_curves(table: pd.DataFrame) -> alt.Chart:
 
 
 def corruption_grid(examples: pd.DataFrame) -> Chart:
-    """Images with the labels they are trained with; a slider on q redraws them, as a run with that q would.
+    """Show images with their training labels; a slider on q redraws the labels as a run with that q would.
 
     Args:
-        examples: A row per image: image (data URI), true, redrawn (labels), threshold (the q from which the label is
-            redrawn), as `gendyn_lite.chapters.random_labels.demo.corruption_examples` gives it.
+        examples: A table of `gendyn_lite.chapters.random_labels.demo.corruption_examples`, a row per image: image (data
+            URI), true and redrawn (labels), threshold (the q above which the label is redrawn).
     """
     columns, number = 8, np.arange(len(examples))
     q = parts.slider("corruption", np.arange(21) / 20, "label corruption q", value=0.5)
@@ -169,14 +171,14 @@ def corruption_grid(examples: pd.DataFrame) -> Chart:
 
 
 def _chance_rule(table: pd.DataFrame, *, error: bool) -> alt.Chart:
-    """A dotted line at the accuracy (or error) of guessing."""
+    """Draw a dotted line at the accuracy (or error) of guessing."""
     chance = 1 / int(table["num_classes"].iloc[0])
     rule = alt.Chart(pd.DataFrame({"chance": [round(1 - chance if error else chance, 4)]})).mark_rule(strokeDash=[2, 3])
     return rule.encode(y="chance:Q", tooltip=alt.Tooltip("chance:Q", title="guessing"))
 
 
 def _against_q(points: pd.DataFrame, title: str, scale: alt.Scale) -> list[alt.Chart]:
-    """Layers: mean with interval over seeds against q, a colour, shape and dash per network; the seeds as points."""
+    """Draw means with intervals over seeds against q, a colour, shape and dash per network, and seeds as points."""
     means, (color, dash, shape) = mean_intervals(points, ["network", "q"]).round(4), _looks(points)
     axis = alt.Axis(values=sorted(means["q"].unique()), format=".2~f", labelOverlap=True)
     x = alt.X("q:Q", title="label corruption q", axis=axis)
@@ -193,7 +195,7 @@ def _against_q(points: pd.DataFrame, title: str, scale: alt.Scale) -> list[alt.C
 
 
 def _in_words(points: pd.DataFrame, unit: str) -> str:
-    """The means at the smallest and the largest q of each network, at one q where it has no other, as a sentence."""
+    """Say the means of each network at its smallest and largest q, or at its only q, in a sentence."""
     means = mean_intervals(points, ["network", "q"]).round(4).sort_values("q", kind="stable")
     ends = means.groupby("network", sort=False)[["q", "mean"]].agg(["first", "last"])
     ends = ends.loc[points["network"].unique()].set_axis(["q", "last_q", "mean", "last"], axis=1)
@@ -204,7 +206,7 @@ def _in_words(points: pd.DataFrame, unit: str) -> str:
 
 
 def _looks(points: pd.DataFrame) -> parts.Looks:
-    """Those of each network, the same in every layer, so that their legends are one; long names stand whole."""
+    """Return colour, dash and shape of each network, equal in all layers so that they share one legend."""
     names = list(points["network"].unique())
     legend = alt.Legend(labelLimit=340)
     if sum(map(len, names)) > MOST_LETTERS:
@@ -220,14 +222,14 @@ KINDS = ["end of training", "early stopping"]
 
 
 def final_accuracy(table: pd.DataFrame) -> Chart:
-    """Test accuracy by regularizer after equal numbers of epochs, and with early stopping; small points are seeds.
+    """Draw test accuracy by regularizer after equal numbers of epochs, and with early stopping.
 
     Args:
         table: A tidy table of the experiment ``"regularizers"`` on one data set; runs that stop when their labels are
             fitted are left out.
 
     Raises:
-        UserError: No run has true labels and goes on to its last epoch, or the runs are of several data sets.
+        UserError: No run on true labels goes on to its last epoch, or the runs are on several data sets.
     """
     rows = tables.with_regularizers(table[~table["stop_when_fitted"].astype(bool)])
     rows = rows[rows["label_corruption"] < 1]
@@ -250,7 +252,7 @@ def final_accuracy(table: pd.DataFrame) -> Chart:
         for of in (means, points)
     )
     bars = [base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q")]
-    bars = bars if means["low"].notna().any() else []  # a layer without any value has no scale
+    bars = bars if means["low"].notna().any() else []  # Vega warns of a layer without any value
     axis = alt.Axis(format=".2f", tickCount=5)
     marks = base.mark_point(size=110).encode(
         x=alt.X("mean:Q", title="test accuracy", scale=AROUND, axis=axis),
@@ -271,13 +273,13 @@ def final_accuracy(table: pd.DataFrame) -> Chart:
 
 
 def augmented(table: pd.DataFrame) -> Chart:
-    """Train accuracy on random labels against epoch, a line for each number of variants of an image.
+    """Draw train accuracy on random labels against epoch, a line for each number of variants of an image.
 
     Args:
         table: A tidy table of the experiment ``"augmented_labels"`` on one data set.
 
     Raises:
-        UserError: The runs are of several data sets.
+        UserError: The runs are on several data sets.
     """
     runs = one_data_set(table[table["epoch"] > 0])
     drawn = tables.by_variants(runs)

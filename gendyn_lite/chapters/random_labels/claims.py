@@ -1,6 +1,6 @@
 """Claims of Zhang et al. (2017), 'Understanding deep learning requires rethinking generalization'.
 
-They are on record in `claims.toml`; here is the statistic of each, by its id.
+The claims are on record in `claims.toml`; this module computes the statistic of each, by its id.
 """
 
 from __future__ import annotations
@@ -10,15 +10,8 @@ from functools import partial
 import pandas as pd
 from scipy import stats
 
-from gendyn_lite.chapters.random_labels.tables import (
-    BN,
-    NONE,
-    PaperRow,
-    stopped_early,
-    table_1_row,
-    with_regularizers,
-    with_variants,
-)
+from gendyn_lite.chapters.random_labels import tables
+from gendyn_lite.chapters.random_labels.tables import BN, NONE, table_1_row
 from gendyn_lite.claims import Claim, table
 from gendyn_lite.claims.record import on_record
 from gendyn_lite.claims.sections import Section
@@ -26,18 +19,18 @@ from gendyn_lite.results.tables import summarize, with_sizes
 
 
 def _by_seed(group: pd.DataFrame, q: float, *, inputs: str = "true") -> pd.DataFrame:
-    """The runs with one label corruption and one kind of inputs, by seed, and their generalization gap."""
+    """Return the runs with one label corruption and one kind of inputs, by seed, with their generalization gap."""
     chosen = group[(group["label_corruption"] == q) & (group["inputs"] == inputs)]
     return chosen.assign(gap=chosen["train_accuracy"] - chosen["test_accuracy"]).set_index("seed")
 
 
 def _jump(group: pd.DataFrame) -> pd.Series:
-    """The generalization gap on random labels minus that on true ones."""
+    """Subtract the generalization gap on true labels from that on random labels."""
     return _by_seed(group, 1.0)["gap"] - _by_seed(group, 0.0)["gap"]
 
 
 def _rising(group: pd.DataFrame) -> pd.Series:
-    """Rank correlation of test error with q, of seeds that were run at three fractions or more."""
+    """Return the rank correlation of test error with q, for each seed that was run at three or more values of q."""
     seeds = [runs for _, runs in group[group["inputs"] == "true"].groupby("seed")]
     seeds = [runs for runs in seeds if runs["label_corruption"].nunique() >= 3]
     found = [stats.spearmanr(runs["label_corruption"], runs["test_error"]).statistic for runs in seeds]
@@ -45,18 +38,18 @@ def _rising(group: pd.DataFrame) -> pd.Series:
 
 
 def _of_inputs(group: pd.DataFrame, inputs: str, column: str) -> pd.Series | None:
-    """A column of the runs on one kind of inputs."""
+    """Return a column of the runs on one kind of inputs, by seed; None if there are no such runs."""
     return _by_seed(group, 0.0, inputs=inputs)[column] if (group["inputs"] == inputs).any() else None
 
 
 def _sooner(group: pd.DataFrame, inputs: str) -> pd.Series | None:
-    """Epochs to fit one kind of inputs over those to fit random labels."""
+    """Divide the epochs to fit one kind of inputs by the epochs to fit random labels."""
     times = _of_inputs(group, inputs, "fit_epoch")
     return None if times is None else times / _by_seed(group, 1.0)["fit_epoch"]
 
 
 def _papers(network: str) -> dict[str, str]:
-    """Train and test accuracy on random labels and the jump of the gap in Table 1, dashes where it lacks the network.
+    """Return Table 1's train and test accuracy on random labels and the jump of the gap; dashes for other networks.
 
     >>> _papers("mlp_1x512")
     {'train': '0.993 (CIFAR-10)', 'test': '0.106 (CIFAR-10)', 'jump': '0.392 (CIFAR-10)'}
@@ -72,12 +65,12 @@ def _papers(network: str) -> dict[str, str]:
 
 
 def _of(ends: pd.DataFrame, regularizers: str, *, q: float = 0.0) -> pd.DataFrame:
-    """The last rows of the runs with these regularizers and label corruption, by seed."""
+    """Return the last rows of the runs with these regularizers and this label corruption, by seed."""
     return ends[(ends["regularizers"] == regularizers) & (ends["label_corruption"] == q)].set_index("seed")
 
 
 def _gain(ends: pd.DataFrame, regularizers: str, over: str = NONE) -> pd.Series:
-    """Test accuracy on true labels with these regularizers minus that with others."""
+    """Subtract the test accuracy on true labels with the regularizers `over` from that with `regularizers`."""
     return _of(ends, regularizers)["test_accuracy"] - _of(ends, over)["test_accuracy"]
 
 
@@ -86,7 +79,7 @@ def _with_crops(ends: pd.DataFrame, over: str = NONE) -> pd.Series | None:
 
 
 def _advantage_kept(ends: pd.DataFrame) -> pd.Series:
-    """Advantage over guessing without regularizers, over that with all that were tried."""
+    """Divide the advantage over guessing without regularizers by the advantage with all that were tried."""
     chance = 1 / ends["num_classes"].iloc[0]
     full = "random crop + weight decay" if ends["crop"].any() else "weight decay"
     plain, regularized = (_of(ends, words)["test_accuracy"] for words in (NONE, full))
@@ -94,37 +87,37 @@ def _advantage_kept(ends: pd.DataFrame) -> pd.Series:
 
 
 def _on_random_labels(ends: pd.DataFrame) -> pd.Series:
-    """Train accuracy on random labels with any regularizer."""
+    """Return the train accuracy on random labels with any regularizer."""
     chosen = ends[(ends["label_corruption"] == 1) & (ends["regularizers"] != NONE)]
     return chosen.set_index("seed")["train_accuracy"]
 
 
 def _shrunk(ends: pd.DataFrame) -> pd.Series:
-    """Norm of the weights with weight decay over that without, on true labels."""
+    """Divide the norm of the weights with weight decay by that without, on true labels."""
     return _of(ends, "weight decay")["watched/weight_norm"] / _of(ends, NONE)["watched/weight_norm"]
 
 
 def _stopping(ends: pd.DataFrame, q: float = 0.0) -> pd.Series:
-    """Test accuracy at the epoch that validation images choose minus that at the end, without a regularizer."""
+    """Subtract the final test accuracy from that at the epoch that validation images choose, without a regularizer."""
     plain = _of(ends, NONE, q=q)
     return plain["stopped"] - plain["watched/test_accuracy"]
 
 
 def _slower(runs: pd.DataFrame) -> pd.Series:
-    """Rank correlation of epochs to fit with the number of variants; what never fits comes last."""
+    """Return the rank correlation of epochs to fit with the number of variants; runs that never fit come last."""
     ends = runs.assign(fit_epoch=runs["fit_epoch"].fillna(runs["epochs"].max() + 1))
     return pd.Series(
         {seed: stats.spearmanr(each["variants"], each["fit_epoch"]).statistic for seed, each in ends.groupby("seed")}
     )
 
 
-def _difference(one: PaperRow, other: PaperRow) -> str:
-    """The difference of the paper's two test accuracies as a fraction, or a dash where it lacks one."""
+def _difference(one: tables.PaperRow, other: tables.PaperRow) -> str:
+    """Return the difference of two test accuracies of the paper as a fraction, or a dash if one is missing."""
     return "–" if one is None or other is None else f"{(one.test - other.test) / 100:+.3f} (CIFAR-10)"
 
 
 def _with_regularizers(base: str, *, cropped: bool) -> dict[str, str]:
-    """What Table 1 gives for the claims on regularizers, by the names that they use."""
+    """Return the values of Table 1 that the claims on regularizers name in ``{}``."""
     none, decay, crop = (table_1_row(base, **on) for on in ({}, {"weight_decay": True}, {"crop": True}))
     full = table_1_row(base, crop=cropped, weight_decay=True)
     kept = "–" if none is None or full is None else f"{(none.test - 10) / (full.test - 10):.3f} (CIFAR-10)"
@@ -168,14 +161,14 @@ RECORD = on_record(__file__, OF_LABELS, OF_REGULARIZERS, OF_BATCH_NORM, OF_VARIA
 
 
 def claims(runs: pd.DataFrame) -> pd.DataFrame:
-    """The claims of the paper on each network and data set of a tidy table.
+    """Judge the claims of the paper on each network and data set of a tidy table.
 
     Args:
         runs: A tidy table of `gendyn_lite.results.load` or `published`, experiment ``"random_labels"``.
 
     Returns:
         One row per claim and subject, with the columns of `gendyn_lite.claims.Claim`. Accuracies, errors and gaps
-        are fractions. A claim whose runs are missing is there, with n_seeds = 0 and no verdict.
+        are fractions. A claim without runs has a row with n_seeds = 0 and no verdict.
     """
     found: list[Claim] = []
     for subject, group in with_sizes(summarize(runs)).groupby("subject", sort=False):
@@ -185,22 +178,22 @@ def claims(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def regularizer_claims(runs: pd.DataFrame) -> pd.DataFrame:
-    """The claims on regularizers, on each network and data set.
+    """Judge the claims on regularizers on each network and data set.
 
     Args:
         runs: A tidy table of the experiment ``"regularizers"``; runs that stop when fitted are left out.
 
     Returns:
         One row per claim and subject, with the columns of `gendyn_lite.claims.Claim`; accuracies are fractions. Runs
-        are compared seed by seed, at their ends, after equal numbers of epochs. A claim whose runs are missing is
-        there, with n_seeds = 0 and no verdict; a network that was never regularized explicitly has no claims on that.
+        are compared seed by seed at their last epochs, after equal numbers of epochs. A claim without runs has a row
+        with n_seeds = 0 and no verdict; networks without an explicit regularizer have no rows on explicit ones.
 
     Source: Zhang et al. (2017), Sec. 3, Table 1, Fig. 2.
     """
-    runs = with_regularizers(runs[~runs["stop_when_fitted"].astype(bool)])
+    runs = tables.with_regularizers(runs[~runs["stop_when_fitted"].astype(bool)])
     if runs.empty:
         return table(())
-    ends = stopped_early(runs)
+    ends = tables.stopped_early(runs)
     found: list[Claim] = []
     for subject, group in with_sizes(ends, of="base").groupby("subject", sort=False):
         if (group["regularizers"] != NONE).any():
@@ -218,12 +211,12 @@ def regularizer_claims(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def augmentation_claims(runs: pd.DataFrame) -> pd.DataFrame:
-    """The claims on random labels under augmentation.
+    """Judge the claims on random labels under augmentation.
 
     Args:
         runs: A tidy table of the experiment ``"augmented_labels"``.
     """
-    groups = with_sizes(with_variants(summarize(runs))).groupby("subject", sort=False)
+    groups = with_sizes(tables.with_variants(summarize(runs))).groupby("subject", sort=False)
     return table(claim for subject, ends in groups for claim in RECORD.judge(str(subject), OF_VARIANTS, ends))
 
 

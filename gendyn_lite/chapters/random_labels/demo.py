@@ -1,4 +1,4 @@
-"""Chapter 1: labels as they are corrupted, and bugs that hide memorization, switched on one by one."""
+"""Demonstrations of chapter 1: how labels are corrupted, and bugs that hide memorization, switched on one by one."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ CONFIG = RunConfig(experiment="traps", model="mlp_1x512", label_corruption=1.0, 
 
 
 def corruption_examples(count: int = 24, *, seed: int = 0) -> pd.DataFrame:
-    """Digits with their true label, their replacement and the q from which the replacement is used.
+    """Return digits with their true label, the label that replaces it, and the q above which it is replaced.
 
-    Only embedded data: the pictures travel with the book.
+    The digits are embedded data, so that their pictures can be published with the book.
 
     Args:
         count: Number of images.
@@ -50,9 +50,9 @@ class Trap(NamedTuple):
     """Accuracies of one network on the same test images, in [0, 1].
 
     Attributes:
-        true: Asked for the true labels.
-        corrupted: Asked for labels corrupted as the training labels were.
-        predicted: (1 − q) · true + q / classes.
+        true: Accuracy on the true labels.
+        corrupted: Accuracy on labels that were corrupted like the training labels.
+        predicted: What `corrupted` should be: (1 − q) · true + q / classes.
     """
 
     true: float
@@ -61,18 +61,18 @@ class Trap(NamedTuple):
 
 
 def corrupted_test_trap(*, fraction: float, seed: int = 0, root: str | None = None) -> Trap:
-    """Train on digits with corrupted labels and ask for the true and for corrupted test labels.
+    """Train on digits with corrupted labels, and evaluate on true and on corrupted test labels.
 
     Args:
-        fraction: Label corruption q of the training labels, and of the corrupted test labels.
+        fraction: Label corruption q of the training labels and of the corrupted test labels.
         seed: Seed of the run.
-        root: Folder of the runs; the run is loaded if it is there.
+        root: Folder of the runs; the run is loaded if it exists.
     """
     config = runs.plan("smoke", networks="mlp_1x512", corruptions=[fraction], seeds=1)[0]
     config = config.replace(experiment=f"{runs.EXPERIMENT}_trap", seed=seed, eval_every=config.epochs)
 
     def prepare(loaded: ImageData) -> dict[str, Any]:
-        # The mistake on purpose: test labels redrawn, from draws of their own.
+        # The deliberate mistake: test labels are corrupted too, with random numbers of their own.
         wrong, _ = data.corrupt_labels(loaded.test.y, fraction, num_classes=10, seed=seed + 1)
         inputs = torch.cat([x for x, _ in data.batcher(loaded, config, split="test").epoch(0)])
 
@@ -89,10 +89,11 @@ def corrupted_test_trap(*, fraction: float, seed: int = 0, root: str | None = No
 
 
 def memorization_traps() -> pd.DataFrame:
-    """Train one network on random labels of digits, once as it should be and once with each of two bugs.
+    """Train a network on random labels of digits, once correctly and once with each of two bugs.
 
     Returns:
-        A row each: ``labels`` and ``augmentation`` as they were, ``train_accuracy`` on the labels of the last epoch.
+        A row for each training: ``labels`` and ``augmentation``, how they were handled, and ``train_accuracy`` on the
+        labels of the last epoch.
     """
     loaded, _ = data.load_for_run(CONFIG)
 
@@ -109,7 +110,7 @@ def memorization_traps() -> pd.DataFrame:
 
 
 def _redrawn(loaded: ImageData) -> float:
-    """The mistake on purpose: random labels drawn where an epoch begins, as a transform of the data would."""
+    """Train with a deliberate mistake: random labels are redrawn every epoch, as a data transform would do."""
     network, last = runner.build(CONFIG, loaded), 0.0
     for epoch in range(1, CONFIG.epochs + 1):
         rate = train.learning_rate(CONFIG, epoch)

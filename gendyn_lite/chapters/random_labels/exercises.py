@@ -18,9 +18,9 @@ Step = Callable[[Tensor, Tensor, float, float], Tensor]
 def check_corruption(corrupt: Corruption) -> None:
     """Check a learner's ``corrupt(y, q, num_classes, seed) -> labels`` over sizes, fractions and seeds.
 
-    Each label is redrawn with probability q, uniformly from all classes; the rest stay; `y` itself is left alone; the
-    same seed gives the same labels, another seed others; with one seed, the labels redrawn at a smaller q are redrawn
-    at a larger one too.
+    Each label must be redrawn with probability q, uniformly from all classes, and otherwise kept; `y` itself must not
+    change. The same seed must give the same labels, and another seed others. With one seed, labels that are redrawn at
+    a smaller q must be redrawn at a larger one too.
     """
 
     def labels(y: Tensor, q: float, num_classes: int, seed: int) -> Tensor:
@@ -50,7 +50,7 @@ def _check_ends(labels: Corruption, y: Tensor, num_classes: int, seed: int) -> N
 
 
 def _check_share(labels: Corruption) -> None:
-    """A redrawn label keeps its class with probability 1 / classes: the classical slip is to exclude the true one."""
+    """Check that a redrawn label keeps its class with probability 1 / classes; a common slip excludes the true one."""
     n, num_classes = 40_000, 4
     y = torch.zeros(n, dtype=torch.long)
     for q in (0.2, 0.5, 1.0):
@@ -65,7 +65,7 @@ def _check_share(labels: Corruption) -> None:
 
 
 def _check_spread(labels: Corruption) -> None:
-    """How many labels are redrawn is itself random, with a deviation of 22: of 2,000 draws with probability 1/2."""
+    """Check that the number of redrawn labels is random: of 2,000 with probability 1/2 its deviation is 22."""
     y = torch.zeros(2000, dtype=torch.long)
     changed = torch.stack([(labels(y, 0.5, 10_000, seed) != y).sum() for seed in range(30)]).double()
     told = "the same number of labels is redrawn with every seed; each label has a draw of its own, which decides"
@@ -74,7 +74,7 @@ def _check_spread(labels: Corruption) -> None:
 
 
 def _check_nested(labels: Corruption) -> None:
-    """Paired sweeps: what is corrupted at q = 0.2 stays corrupted, to the same label, at q = 0.6."""
+    """Check that labels corrupted at q = 0.2 are corrupted to the same labels at q = 0.6, for paired comparisons."""
     y = torch.zeros(20_000, dtype=torch.long)
     small, large = labels(y, 0.2, 10, 5), labels(y, 0.6, 10, 5)
     lost = int(((small != y) & (large != small)).sum())
@@ -84,9 +84,9 @@ def _check_nested(labels: Corruption) -> None:
 
 @exercise("accuracy of a network that ignores the noise")
 def check_expected_accuracy(answer: Callable[[float, int], float]) -> None:
-    """Check ``accuracy(q, num_classes)``: train accuracy, on corrupted labels, of a network that learnt the true ones.
+    """Check ``accuracy(q, num_classes)``: accuracy on corrupted labels of a network that predicts the true ones.
 
-    A label stays true with probability 1 − q + q / classes.
+    A label is still true with probability 1 − q + q / classes.
     """
     for q, num_classes in ((0.0, 10), (1.0, 10), (0.5, 10), (0.3, 2), (0.8, 100)):
         expected = 1 - q + q / num_classes
@@ -97,7 +97,7 @@ def check_expected_accuracy(answer: Callable[[float, int], float]) -> None:
 
 @exercise("time to fit")
 def check_fit_epoch(answer: Callable[[Sequence[float]], int | None]) -> None:
-    """Check ``fit_epoch(accuracies)``: the first epoch with train accuracy of at least 0.999, None if there is none."""
+    """Check ``fit_epoch(accuracies)``: the first epoch with a train accuracy of at least 0.999, or None."""
     cases = [([0.1, 0.7, 1.0, 1.0], 2), ([0.1, 1.0, 0.98, 1.0], 1), ([1.0], 0), ([0.1, 0.999], 1)]
     for accuracies, expected in [*cases, ([0.1, 0.995], None), ([0.9985, 1.0], 1), ([], None)]:
         value = answer(list(accuracies))
@@ -107,9 +107,10 @@ def check_fit_epoch(answer: Callable[[Sequence[float]], int | None]) -> None:
 
 @exercise("generalization gap")
 def check_gap(answer: Callable[[pd.DataFrame], pd.Series], runs: pd.DataFrame) -> None:
-    """Check ``gap(runs)``: mean generalization gap (train − test accuracy) by label corruption, seeds averaged.
+    """Check ``gap(runs)``: mean generalization gap (train − test accuracy) by label corruption, averaged over seeds.
 
-    The table is tried as it is, and with other accuracies and a seed less: on fitted runs the gap is the test error.
+    The table is tried as it is, and with other accuracies and a row less, since the gap of fitted runs is their test
+    error.
     """
     draws = [random(len(runs), seed=seed).sigmoid().numpy() for seed in range(2)]
     other = runs.assign(train_accuracy=draws[0], test_accuracy=draws[1]).iloc[1:]
@@ -130,7 +131,7 @@ def check_gap(answer: Callable[[pd.DataFrame], pd.Series], runs: pd.DataFrame) -
 
 @exercise("early stopping")
 def check_stopping(answer: Callable[[Sequence[float], Sequence[float]], float]) -> None:
-    """Check ``gain(validation, test)``: test accuracy at the first best epoch on validation, minus that at the end."""
+    """Check ``gain(validation, test)``: test accuracy at the first best validation epoch, minus that at the end."""
     cases = [([0.1, 0.6, 0.5], [0.1, 0.4, 0.55]), ([0.3], [0.2]), ([0.1, 0.7, 0.7, 0.2], [0.1, 0.6, 0.5, 0.3])]
     cases += [tuple(random(2, n, seed=n).sigmoid().tolist()) for n in (2, 7, 40)]
     for validation, test in cases:

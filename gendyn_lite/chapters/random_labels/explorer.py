@@ -1,4 +1,4 @@
-"""The live explorer of chapter 1: train a network on labels as corrupted as you like, with or without regularizers."""
+"""The live explorer of chapter 1: train a network on labels of any corruption, with or without regularizers."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ WITH_OPTIONS = ("inception_small",)  # networks with dropout and batch-norm to s
 
 
 class RandomLabelsExplorer:
-    """Choose a network, a fraction q, regularizers and a seed; train it (or load what was trained) and see its curves.
+    """Choose a network, a fraction q, regularizers and a seed; train it (or load a finished run) and see its curves.
 
-    The static twins are `learning_curves` and the charts of regularizers in `gendyn_lite.chapters.random_labels.charts`
-    over the runs of the chapter.
+    On the static page `learning_curves` and the charts of regularizers in `gendyn_lite.chapters.random_labels.charts`
+    show the runs of the chapter instead.
 
     Args:
         profile: Size of the runs.
-        dataset: Data set; empty takes the profile's own.
+        dataset: Data set; empty for the profile's default.
         root: Folder of the runs.
 
     Attributes:
-        panel: What to display.
+        panel: The widget to display.
     """
 
     def __init__(self, *, profile: str = "smoke", dataset: str = "", root: str | Path | None = None) -> None:
@@ -41,7 +41,7 @@ class RandomLabelsExplorer:
         self.panel, self.status = live.panel([*controls, self.flip, self.batch_norm], self._show, self.train)
 
     def _add_controls(self) -> None:
-        """The controls; dropout and batch-norm are dead for a network that has none."""
+        """Make the controls; dropout and batch-norm are disabled for networks without them."""
         self.network = widgets.Dropdown(options=list(self._networks), description="network")
         self.corruption = widgets.FloatSlider(value=1.0, min=0, max=1, step=0.05, description="q", readout_format=".2f")
         self.seed = widgets.BoundedIntText(value=0, min=0, max=10_000, description="seed")
@@ -58,7 +58,7 @@ class RandomLabelsExplorer:
             control.disabled = self.network.value not in WITH_OPTIONS
 
     def config(self) -> RunConfig:
-        """The run that the controls describe: that of the chapter's plan if it is one, else one of the explorer's."""
+        """Return the run that the controls describe: one of the chapter's plan, or else one of the explorer's own."""
         base = self._networks[str(self.network.value)]
         options: dict[str, object] = {}
         if not self.batch_norm.disabled:
@@ -71,7 +71,7 @@ class RandomLabelsExplorer:
         chosen = chosen.replace(model_options=options)
         named = [chosen.replace(experiment=name) for name in (runs.EXPERIMENT, runs.REGULARIZERS)]
         known = [each for each in named if each in self._planned]
-        # A run of no plan is kept apart, so that it is never published among those of one.
+        # Runs outside the plan get an experiment of their own, so that they are never published with the planned ones.
         return known[0] if known else chosen.replace(experiment="explorer")
 
     def _show(self) -> live.Shown:

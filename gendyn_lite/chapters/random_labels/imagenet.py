@@ -1,10 +1,10 @@
 """Inception v3 on ImageNet with each regularizer on and off (Zhang et al. 2017, Table 2), over several processes.
 
-Row 4 of the table (no regularizer, true labels) on 8 GPUs, after ``gendyn data imagenet``; several days:
+After ``gendyn data imagenet``, row 4 of the table (no regularizer, true labels) takes several days on 8 GPUs:
 
     torchrun --nproc-per-node 8 -m gendyn_lite.chapters.random_labels.imagenet --row 4
 
-The same command goes on after an interruption. On images of one's own, on two processors:
+The same command resumes after an interruption. On your own images, on two processors:
 
     torchrun --nproc-per-node 2 -m gendyn_lite.chapters.random_labels.imagenet --row 4 -p dataset=folder:PATH
 """
@@ -21,18 +21,18 @@ from gendyn_lite.chapters import runner
 from gendyn_lite.chapters.random_labels.tables import TABLE_2
 from gendyn_lite.config import RunConfig
 
-# The sources at hand do not give the paper's optimizer settings for ImageNet; these are the usual ones of SGD.
+# The paper's optimizer settings for ImageNet are not known; these are the usual settings of SGD.
 _SGD = {"epochs": 100, "batch_size": 256, "learning_rate": 0.1, "precision": "bfloat16", "eval_every": 5}
 _DATA = {"dataset": "imagenet", "standardize": "per_channel"}
 BASE = RunConfig(experiment="imagenet_regularizers", model="inception_v3", **_DATA, **_SGD)
 
 
 def plan(*, seeds: int = 1, **changes: Any) -> list[RunConfig]:
-    """One configuration for each row of Table 2 and seed, in the paper's order, seeds innermost.
+    """Plan a run for each row of Table 2 and seed, in the paper's order, seeds innermost.
 
     Args:
         seeds: Number of seeds.
-        **changes: Fields of `RunConfig` that differ from the full size.
+        **changes: Fields of `RunConfig` that replace those of the full size.
 
     >>> [run.model_options["dropout"] for run in plan(epochs=1)]
     [0.5, 0.0, 0.0, 0.0, 0.5, 0.0, 0.0]

@@ -1,4 +1,4 @@
-"""Chapter 1: true, corrupted and random labels, inputs without structure, and regularizers (Zhang et al. 2017)."""
+"""Runs of chapter 1: true, corrupted and random labels, inputs without structure, regularizers (Zhang et al. 2017)."""
 
 from __future__ import annotations
 
@@ -12,16 +12,8 @@ import torch
 from torch import nn
 
 from gendyn_lite.chapters import runner
-from gendyn_lite.chapters.random_labels import imagenet
-from gendyn_lite.chapters.random_labels.runs_plans import (
-    AUGMENTED,
-    GRID,
-    PLANS,
-    SMOKE_GRID,
-    SWITCHED,
-    WITHOUT_NORM,
-    Row,
-)
+from gendyn_lite.chapters.random_labels import imagenet, runs_plans
+from gendyn_lite.chapters.random_labels.runs_plans import PLANS, WITHOUT_NORM, Row
 from gendyn_lite.chapters.registry import CELLS, COMMAND, TABLE, Group, Part, parts_for, seeds_of, without
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data.loading import FOLDER, folder_sizes
@@ -33,12 +25,12 @@ from gendyn_lite.train.device import Precision
 from gendyn_lite.train.probes import totals
 
 EXPERIMENT, REGULARIZERS, VARIANTS = "random_labels", "regularizers", "augmented_labels"
-PROBE_VERSION = 2  # of what runs of regularizers measure; before it, halves of the test images differed in classes
+PROBE_VERSION = 2  # of runs with regularizers; in version 1 the halves of the test images had different classes
 MOST_RUNS = 2_000
 DROPOUT = 0.5
-# Of one's own images the smoke size takes the middle, in pixels (a smaller one for regularizers), and at most so many.
+# Of a folder of images the smoke size takes a centre crop (pixels; smaller for regularizers) of at most SMOKE_TRAIN.
 SMOKE_SIDE, TINY_SIDE, SMOKE_TRAIN = 24, 16, 150
-SEVERAL_SIDE = 32  # to which images of several sizes are resized before
+SEVERAL_SIDE = 32  # pixels to which images of several sizes are resized first
 DEFAULT_DATASET = {"smoke": "digits", "colab": "mnist", "full": "cifar10"}
 
 
@@ -52,23 +44,23 @@ def plan(
     epochs: int = 0,
     train_size: int = 0,
 ) -> list[RunConfig]:
-    """The runs of Fig. 1 at one size: fractions of corrupted labels, and inputs without structure.
+    """Plan the runs of Fig. 1 at one size: fractions of corrupted labels, and inputs without structure.
 
     Args:
         profile: ``"smoke"``, ``"colab"`` or ``"full"``.
-        dataset: Any data set (default: the profile's own). One without a plan takes that of the profile's own.
-        networks: Only these networks, or others than the plan's with the settings of its first part. A sequence, or
-            text with commas, as a notebook's parameter gives it.
-        corruptions: These fractions q instead of the plan's, likewise.
-        seeds: This many seeds (at most 200) instead of the plan's; 0 keeps it. Likewise `epochs` and `train_size`.
-        epochs: Most epochs of a run.
-        train_size: Number of training examples.
+        dataset: A data set; empty for the profile's default. Without a plan of its own it takes the default's plan.
+        networks: Networks to train, as a sequence or as text separated by commas; empty for those of the plan. Networks
+            outside the plan take the settings of its first part.
+        corruptions: Fractions q instead of the plan's, as a sequence or as text separated by commas.
+        seeds: Number of seeds (at most 200) instead of the plan's; 0 keeps the plan's.
+        epochs: Largest number of epochs of a run instead of the plan's; 0 keeps the plan's.
+        train_size: Number of training examples instead of the plan's; 0 keeps the plan's.
 
     Returns:
         One configuration per run, seeds innermost.
 
     Raises:
-        UserError: An unknown profile, a value out of range, or more than 2,000 runs.
+        UserError: The profile is unknown, a value is out of range, or there are more than 2,000 runs.
 
     >>> runs = plan("smoke", networks=["mlp_1x512"], corruptions=[0, 1], seeds=2)
     >>> [(run.inputs, run.label_corruption, run.seed) for run in runs[:4]]
@@ -99,9 +91,9 @@ def regularizer_plan(
     epochs: int = 0,
     train_size: int = 0,
 ) -> list[RunConfig]:
-    """The runs of Table 1 and Fig. 2 at one size: regularizers switched on and off. Arguments as for `plan`.
+    """Plan the runs of Table 1 and Fig. 2 at one size: regularizers on and off. Arguments as for `plan`.
 
-    All rows of a network take as many epochs, whether their labels are fitted or not.
+    All rows of a network have the same number of epochs, whether their labels are fitted or not.
 
     Returns:
         One configuration per network, row and seed, seeds innermost.
@@ -111,10 +103,10 @@ def regularizer_plan(
     [(0.0005, 0.0), (0.0, 0.0), (0.0, 1.0), (0.0005, 1.0), (0.0, 0.5)]
     """
     changes = _changes(profile, dataset, epochs, train_size)
-    parts = _taken(SWITCHED[profile], profile, changes["dataset"], side=TINY_SIDE)
-    grid = SMOKE_GRID if profile == "smoke" else GRID
+    parts = _taken(runs_plans.SWITCHED[profile], profile, changes["dataset"], side=TINY_SIDE)
+    grid = runs_plans.SMOKE_GRID if profile == "smoke" else runs_plans.GRID
     if profile != "smoke" and not changes["dataset"].startswith("cifar"):
-        changes["center_crop"] = None  # the crop is that of the paper's images
+        changes["center_crop"] = None  # the crop is for the paper's images only
     wanted = _split(networks)
     for name in wanted:
         if name not in grid:
@@ -128,27 +120,27 @@ def regularizer_plan(
 
 
 def augmented_plan(profile: str = "smoke", *, seeds: int = 0, epochs: int = 0) -> list[RunConfig]:
-    """The runs on random labels with more and more variants of each image: one size, whatever the profile.
+    """Plan the runs on random labels with growing numbers of variants of each image; every profile has the same size.
 
     Args:
         profile: ``"smoke"``, ``"colab"`` or ``"full"``.
-        seeds: This many seeds instead of five; 0 keeps them. Likewise `epochs`.
-        epochs: Most epochs of a run.
+        seeds: Number of seeds instead of five; 0 keeps five.
+        epochs: Largest number of epochs of a run instead of the plan's; 0 keeps the plan's.
 
     >>> [(run.random_crop, run.flip) for run in augmented_plan(seeds=1)]
     [(0, False), (0, True), (1, True), (2, True)]
     """
     changes = _changes(profile, "digits", epochs, 0)
-    return AUGMENTED.configs(seeds=seeds, experiment=VARIANTS, **changes)
+    return runs_plans.AUGMENTED.configs(seeds=seeds, experiment=VARIANTS, **changes)
 
 
 def crop_padding(center_crop: int | None) -> int:
-    """Padding of the random crop: with a centre crop of 28, windows of 28x28 anywhere in images of 32x32."""
+    """Return the padding of the random crop. With a centre crop of 28 the windows lie anywhere in images of 32x32."""
     return 1 if center_crop is None else 2
 
 
 def _changes(profile: str, dataset: str, epochs: int, train_size: int) -> dict[str, Any]:
-    """The fields of every run that differ from a profile's plan."""
+    """Return the fields that replace those of a profile's plan in every run."""
     check_profile(profile)
     changes = {name: value for name, value in (("epochs", epochs), ("train_size", train_size)) if value}
     for name, value in changes.items():
@@ -158,7 +150,7 @@ def _changes(profile: str, dataset: str, epochs: int, train_size: int) -> dict[s
 
 
 def _taken(parts: Sequence[Part], profile: str, dataset: str, *, side: int = SMOKE_SIDE) -> Sequence[Part]:
-    """Parts that take what a folder of images has: no more images than there are, at the smoke size of their middle."""
+    """Fit parts to a folder of images: no more images than there are, and at the smoke size only a centre crop."""
     if not dataset.startswith(FOLDER):
         return parts
     there, smoke = folder_sizes(dataset), profile == "smoke"
@@ -177,14 +169,14 @@ def _taken(parts: Sequence[Part], profile: str, dataset: str, *, side: int = SMO
 
 
 def _named(dataset: str, profile: str) -> str:
-    """The data set of a profile; at the smoke size a folder whose images are of several sizes takes them resized."""
+    """Return the name of the data set; at the smoke size a folder with images of several sizes is resized."""
     if profile != "smoke" or not dataset.startswith(FOLDER) or folder_sizes(dataset).side:
         return dataset
     return f"{dataset}@{SEVERAL_SIDE}"
 
 
 def _chosen(parts: Sequence[Part], networks: Sequence[str]) -> list[Part]:
-    """The plan's parts for the networks asked for; a network that the plan lacks takes the first part's settings."""
+    """Choose the parts of the networks asked for; a network outside the plan takes the settings of the first part."""
     planned = {_name(part): part for part in parts}
     found = []
     for name in networks or planned:
@@ -195,12 +187,12 @@ def _chosen(parts: Sequence[Part], networks: Sequence[str]) -> list[Part]:
 
 
 def _name(part: Part) -> str:
-    """The network of a part with its options, as tables name it."""
+    """Return the network of a part with its options, as tables name it."""
     return network_name(part.settings["model"], part.settings.get("model_options", {}))
 
 
 def _split(values: str | Sequence[Any]) -> list[Any]:
-    """The items of a sequence, or of text with commas."""
+    """Return the items of a sequence, or of text separated by commas."""
     return [item.strip() for item in values.split(",") if item.strip()] if isinstance(values, str) else list(values)
 
 
@@ -212,7 +204,7 @@ def _fraction(value: str | float) -> float:
 
 
 def _regularized(settings: dict[str, Any], row: Row) -> RunConfig:
-    """The run of a row, with seed 0."""
+    """Return the run of a row of Table 1, with seed 0."""
     decay, options = settings.pop("weight_decay"), dict(settings.pop("model_options", {}))
     if row.dropout:
         options["dropout"] = DROPOUT
@@ -230,12 +222,12 @@ def _regularized(settings: dict[str, Any], row: Row) -> RunConfig:
 
 
 def run(config: RunConfig, *, profile: str, **options: Any) -> Run:
-    """The complete run of a configuration: loaded, resumed or trained; those of regularizers are watched.
+    """Return the complete run of a configuration: loaded, resumed or trained. Runs with regularizers have a probe.
 
     Args:
-        config: Of `plan`, `regularizer_plan` or `augmented_plan`.
-        profile: Size.
-        **options: For `gendyn_lite.chapters.runner.load_or_run`: root (folder of the runs) and data_root.
+        config: A configuration of `plan`, `regularizer_plan` or `augmented_plan`.
+        profile: ``"smoke"``, ``"colab"`` or ``"full"``.
+        **options: Options of `gendyn_lite.chapters.runner.load_or_run`: root (folder of the runs) and data_root.
     """
     if config.experiment == REGULARIZERS:
         options |= {"prepare": partial(_watched, config), "probe_version": PROBE_VERSION}
@@ -243,9 +235,12 @@ def run(config: RunConfig, *, profile: str, **options: Any) -> Run:
 
 
 def _watched(config: RunConfig, loaded: ImageData) -> dict[str, Any]:
-    """A probe: accuracy on each half of the test images, one to choose an epoch by and one to judge it; weight norm."""
+    """Make a probe of the weight norm and the accuracy on two halves of the test images.
+
+    One half serves to choose an epoch (early stopping), the other to judge it.
+    """
     x, y = runner.inputs(config, loaded, "test")
-    by_class = y.argsort(stable=True)  # every other image of each class: the order of images goes with their classes
+    by_class = y.argsort(stable=True)  # every other image of each class, because images may be ordered by class
 
     def probe(model: nn.Module, epoch: int) -> dict[str, float]:
         place = next(model.parameters()).device
@@ -262,14 +257,14 @@ def _watched(config: RunConfig, loaded: ImageData) -> dict[str, Any]:
 
 
 def _lengths(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters of the chapter that any plan takes."""
+    """Keep the parameters of the chapter that every plan takes."""
     return {name: value for name, value in values.items() if name in ("seeds", "epochs")}
 
 
 run_all = partial(runner.one_by_one, run)
 GROUPS = (
     Group(CELLS, lambda profile, values: plan(profile, **values)),
-    # The chapter's parameters `networks` and `corruptions` are of the other runs.
+    # The chapter's parameters `networks` and `corruptions` are for the other runs.
     Group(CELLS, lambda profile, values: regularizer_plan(profile, **without(values, "networks", "corruptions"))),
     Group(TABLE, lambda profile, values: augmented_plan(profile, **_lengths(values))),
     Group(COMMAND, lambda profile, values: imagenet.plan()),

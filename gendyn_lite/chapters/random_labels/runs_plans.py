@@ -1,4 +1,4 @@
-"""Settings of chapter 1: what is trained, on how much, for how long, at each size."""
+"""Training settings of chapter 1 at each size: networks, numbers of examples, epochs, regularizers."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ GRID_11 = tuple(round(0.1 * step, 1) for step in range(11))
 def _part(
     network: str, settings: dict[str, Any], *, q: Sequence[float] = GRID_5, kinds: bool = True, seeds: int = 3
 ) -> Part:
-    """Runs of one network: fractions q on true inputs, and all kinds of randomized inputs with true labels."""
+    """Return the runs of one network: fractions q on true inputs, and randomized inputs of every kind."""
     levels = ({"label_corruption": level} for level in q)
     randomized = ({"inputs": kind} for kind in INPUTS[1:] if kinds)
     return Part({"model": network, **settings}, (*levels, *randomized), seeds)
 
 
-# Learning rates were chosen for fitting random labels, once, for all q, as the paper keeps one schedule for all; they
-# are not tuned for test accuracy.
+# Learning rates were chosen once, so that random labels are fitted. They are the same for all q, as the paper uses one
+# schedule for all runs, and are not tuned for test accuracy.
 _SMALL = {"train_size": 1000, "batch_size": 50, "learning_rate": 0.05, "decay": 0.99, "stop_when_fitted": True}
 _MNIST = {"learning_rate": 0.03, "decay": 0.98}
 _MNIST_WHOLE = {"learning_rate": 0.05, "decay": 0.97, "stop_when_fitted": True}
-# All 50,000 images of CIFAR-10: settings that were seen on a GPU to fit true labels, and random ones but of two images.
+# All 50,000 images of CIFAR-10. On a GPU these settings fitted all true labels and all but two random ones.
 _WHOLE = {"center_crop": 28, "eval_every": 2, "stop_when_fitted": True}
 WITHOUT_NORM = {"model_options": {"batch_norm": False}}
 _WHOLE_OF = (
@@ -41,7 +41,7 @@ _WHOLE_OF = (
         )
     ),
 )
-# A part of CIFAR-10, for a processor without a GPU.
+# A part of CIFAR-10, for machines without a GPU.
 _CIFAR = {"center_crop": 28, "batch_size": 50, "learning_rate": 0.01, "decay": 0.98, "eval_every": 2}
 _CIFAR_MLP = {**_CIFAR, "train_size": 5000, "epochs": 80, "stop_when_fitted": True}
 _CIFAR_CNN = {**_CIFAR, "train_size": 10_000, "test_size": 2000, "epochs": 60, "stop_when_fitted": True}
@@ -75,9 +75,9 @@ PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
 
 
 class Row(NamedTuple):
-    """Which regularizers are on, and the fraction of corrupted labels.
+    """The regularizers that are on, and the fraction of corrupted labels.
 
-    `batch_norm` switches it on in a network that is trained without, all else as it is: its twin.
+    `batch_norm` adds batch-norm to a network that is otherwise trained without it, with all other settings unchanged.
     """
 
     crop: bool = False
@@ -92,9 +92,9 @@ NONE, RANDOM, DECAY = Row(), Row(corruption=1.0), Row(weight_decay=True)
 CROP, BOTH = Row(crop=True), Row(crop=True, weight_decay=True)
 RANDOM_DECAY = Row(weight_decay=True, corruption=1.0)
 DROP, RANDOM_DROP = Row(dropout=True), Row(dropout=True, weight_decay=True, corruption=1.0)
-HALF = Row(corruption=0.5)  # where early stopping has something to gain
-# The rows of Table 1, and after them ours: crops for dense networks too, dropout (Fig. 2), random labels fitted in
-# spite of a regularizer, early stopping with half of the labels random, batch-norm on and off.
+HALF = Row(corruption=0.5)  # label noise, so that early stopping can help
+# The rows of Table 1, and then ours: crops for dense networks too, dropout (Fig. 2), random labels with a regularizer,
+# early stopping with half of the labels random, batch-norm on and off.
 GRID: dict[str, tuple[Row, ...]] = {
     "inception_small": (BOTH, CROP, DECAY, NONE, RANDOM, DROP, RANDOM_DROP),
     _PLAIN: (DECAY, NONE, RANDOM, Row(batch_norm=True)),
@@ -102,8 +102,8 @@ GRID: dict[str, tuple[Row, ...]] = {
     "mlp_3x512": (BOTH, CROP, DECAY, NONE, RANDOM, RANDOM_DECAY, HALF),
     "mlp_1x512": (BOTH, CROP, DECAY, NONE, RANDOM, RANDOM_DECAY, HALF),
 }
-# All rows of a network take as many epochs, whether their labels are fitted or not. `weight_decay` is its value where
-# it is on. The sources at hand do not give the paper's coefficient: ours makes the weights about a third smaller.
+# All rows of a network have the same number of epochs, whether their labels are fitted or not. `weight_decay` is the
+# coefficient where it is on. The paper's is not known; ours makes the weights about a third smaller.
 _MLP = {**_CIFAR, "train_size": 2000, "test_size": 2000, "epochs": 40, "weight_decay": 5e-3}
 _CNN = {**_MLP, "train_size": 500, "test_size": 1000, "precision": "bfloat16", "eval_every": 4, "weight_decay": 2e-2}
 _DEEP = {**_CNN, "model": "inception_small"}
@@ -114,7 +114,7 @@ _OF_COLAB = (
     {**_DEEP, **WITHOUT_NORM, "learning_rate": 0.003, "batch_size": 10, "epochs": 120},
 )
 _ON_ALL = {"stop_when_fitted": False, "eval_every": 5, "weight_decay": 5e-4}
-# The smoke size has networks and rows of its own: each kind of regularizer, in seconds.
+# The smoke size has networks and rows of its own, which show each kind of regularizer in seconds.
 _TINY = {"test_size": 100, "weight_decay": 2e-3}
 _TINY_MLP = {**_TINY, "train_size": 100, "batch_size": 20, "epochs": 30, "eval_every": 3, "learning_rate": 0.05}
 _TINY_CNN = {**_TINY, "train_size": 40, "batch_size": 10, "epochs": 9, "eval_every": 3, "learning_rate": 0.02}
@@ -133,8 +133,8 @@ SMOKE_GRID = {
     "inception_small": (NONE, DROP),
     _PLAIN: (NONE,),
 }
-# One network and 200 random labels, with one, two, 18 and 50 variants of each image, a hundred times as long as the
-# other runs at this size.
+# One network and 200 random labels, with 1, 2, 18 and 50 variants of each image. Training is a hundred times as long as
+# that of the other runs of this size.
 _SETTINGS = {"model": "mlp_1x512", "label_corruption": 1.0, "train_size": 200, "batch_size": 20, "schedule": "cosine"}
 _SETTINGS |= {"stop_when_fitted": True}
 _SHIFTED = [{"random_crop": padding, "flip": True} for padding in range(3)]

@@ -1,4 +1,4 @@
-"""Tables of chapter 1: Tables 1 and 2 of Zhang et al. (2017) beside our runs; rows of charts; regularizers of a run."""
+"""Tables of chapter 1: Tables 1 and 2 of Zhang et al. (2017) beside our runs, rows for charts, regularizers of runs."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from gendyn_lite.results.tables import mean_interval, network_name, one_data_set
 
 NONE, BN = "no regularizer", " without batch-norm"
 LABELS = {0.0: "true", 0.5: "half random", 1.0: "random"}
-MOST_POINTS = 40  # epochs drawn of one run: enough for the eye, and light pages
+MOST_POINTS = 40  # most epochs drawn of one run, which keeps pages small
 
 
 def _figures(name: str) -> tuple[Any, ...]:
-    """The rows of one of the paper's tables, whose figures are written down in a file here and nowhere else."""
+    """Read the rows of one of the paper's tables from the CSV file beside this module."""
     return tuple(pd.read_csv(Path(__file__).with_name(name)).itertuples(index=False))
 
 
 PaperRow = Any  # of Table 1: network, crop, weight_decay, random_labels, train and test accuracy in %
 TABLE_1 = _figures("table_1.csv")  # networks as our tables name them, on CIFAR-10, 50,000 images
-TABLE_2 = _figures("table_2.csv")  # Inception v3 on ImageNet, in %; `best` is that of the best epoch, if given
-ALEXNET_TOP5 = 83.6  # Krizhevsky et al. (2012), given there for reference
+TABLE_2 = _figures("table_2.csv")  # Inception v3 on ImageNet, in %; `best` is the best epoch's, if the paper gives it
+ALEXNET_TOP5 = 83.6  # Krizhevsky et al. (2012), cited in Table 2 for reference
 
 
 def table_1_row(
     network: str, *, crop: bool = False, weight_decay: bool = False, random_labels: bool = False
 ) -> PaperRow:
-    """The row of Table 1 of a network and its settings, or None where the paper has none.
+    """Return the row of Table 1 for a network and its settings, or None if the paper has none.
 
     >>> table_1_row("alexnet_small", crop=True).test
     79.66
@@ -43,7 +43,7 @@ def table_1_row(
 
 
 def thinned(table: pd.DataFrame) -> pd.DataFrame:
-    """At most `MOST_POINTS` epochs of each network's runs, the first among them, and the last of each run.
+    """Keep at most `MOST_POINTS` epochs of each network's runs, with the first one, and the last epoch of each run.
 
     Args:
         table: A tidy table on one data set.
@@ -58,25 +58,25 @@ def thinned(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def seed_points(runs: pd.DataFrame, column: str) -> pd.DataFrame:
-    """One row per run: network, q, seed, value.
+    """Return one row per run: network, q, seed, value.
 
     Args:
         runs: A table of `gendyn_lite.results.tables.summarize`.
-        column: What the value is, left out where it is missing.
+        column: The column with the value; runs without a value are left out.
     """
     points = runs[["network", "label_corruption", "seed", column]].dropna()
     return points.set_axis(["network", "q", "seed", "value"], axis=1).round(4)
 
 
 def with_regularizers(table: pd.DataFrame) -> pd.DataFrame:
-    """The runs on true inputs with true, half random or random labels, and which regularizers they had.
+    """Keep the runs on true inputs with true, half random or random labels, and add columns on their regularizers.
 
     Args:
         table: A tidy table of `gendyn_lite.results.load`, experiments ``"regularizers"`` and ``"random_labels"``.
 
     Returns:
-        Those rows with the columns ``base`` (the network, its dropout left out), ``crop``, ``decay``, ``dropout``
-        (truth values) and ``regularizers`` (in words).
+        These rows with the columns ``base`` (the network without its dropout), ``crop``, ``decay``, ``dropout`` (bool)
+        and ``regularizers`` (in words).
 
     >>> run = {"inputs": "true", "label_corruption": 1.0, "model": "mlp", "model_options": "{}", "random_crop": 0}
     >>> with_regularizers(pd.DataFrame([{**run, "weight_decay": 0.1}]))["regularizers"].tolist()
@@ -92,14 +92,14 @@ def with_regularizers(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def stopped_early(table: pd.DataFrame) -> pd.DataFrame:
-    """The last row of each run, with what early stopping would have given.
+    """Return the last row of each run, with the accuracy that early stopping would have given.
 
     Args:
-        table: A tidy table of the experiment ``"regularizers"``, whose runs are watched.
+        table: A tidy table of the experiment ``"regularizers"``, with the values of its probe.
 
     Returns:
-        Those rows with two more columns: ``stopped``, the accuracy on one half of the test images at the first epoch at
-        which that on the other half is highest, and ``stopped_at``, that epoch.
+        These rows with two more columns: ``stopped_at``, the first epoch with the highest accuracy on one half of the
+        test images, and ``stopped``, the accuracy on the other half at that epoch.
 
     >>> watched = {"watched/validation_accuracy": [0.1, 0.6, 0.5], "watched/test_accuracy": [0.1, 0.4, 0.5]}
     >>> run = {"run_id": "a", "epoch": [0, 1, 2], "train_accuracy": 1.0, "test_accuracy": 0.5}
@@ -114,7 +114,7 @@ def stopped_early(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def with_variants(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with ``variants``, of how many images augmentation makes each image: windows times mirror images.
+    """Add the column ``variants``: how many images augmentation makes of each image, crops times mirror images.
 
     >>> with_variants(pd.DataFrame({"random_crop": [0, 2], "flip": [False, True]}))["variants"].tolist()
     [1, 50]
@@ -123,7 +123,7 @@ def with_variants(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_variants(table: pd.DataFrame) -> pd.DataFrame:
-    """Mean train accuracy over seeds by network, number of variants and epoch; a run that has fitted stays so.
+    """Return mean train accuracy over seeds by network, variants and epoch; fitted runs keep their last value.
 
     Args:
         table: A tidy table of the experiment ``"augmented_labels"`` on one data set.
@@ -138,7 +138,7 @@ def by_variants(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def in_words(crop: bool, dropout: bool, decay: bool) -> str:
-    """The regularizers that are on, in words.
+    """Name the regularizers that are on.
 
     >>> in_words(True, False, True), in_words(False, False, False)
     ('random crop + weight decay', 'no regularizer')
@@ -148,22 +148,20 @@ def in_words(crop: bool, dropout: bool, decay: bool) -> str:
 
 
 def table_1(runs: pd.DataFrame) -> pd.DataFrame:
-    """Train and test accuracy of every row of Table 1, the paper's and ours (mean and 95 % interval over seeds).
+    """Return train and test accuracy for every row of Table 1: the paper's, and ours with a 95 % interval over seeds.
 
     Args:
         runs: A tidy table of the experiments ``"regularizers"`` and ``"random_labels"`` on one data set.
 
     Returns:
-        The paper's rows in its order, as text: network, regularizers, labels, the accuracies in %, our number of
-        training images, of seeds and of epochs. A network that we trained at several sizes has its rows once for each,
-        those that were run at it; at sizes without any regularizer only if it has no others. A row that was not run
-        at any says so.
+        The paper's rows in its order, as text: network, regularizers, labels, accuracies in %, our numbers of training
+        images, seeds and epochs. A network that we trained at several sizes has a row for each of them; sizes without
+        any regularizer are left out if there are others. A row that was not run says so.
 
     Raises:
-        UserError: The runs are of several data sets.
+        UserError: The runs are on several data sets.
 
-    Source:
-        Zhang et al. (2017), Table 1.
+    Source: Zhang et al. (2017), Table 1.
     """
     if runs["data"].nunique() > 1:
         raise UserError(f"Table 1 has one data set, the runs have {runs['data'].nunique()}: choose one")
@@ -182,7 +180,7 @@ def table_1(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _same(ends: pd.DataFrame, paper: PaperRow) -> pd.DataFrame:
-    """Our runs of a row of the paper's, of one network."""
+    """Return our runs with the settings of a row of the paper, among the runs of one network."""
     settings = zip(ends["crop"], ends["decay"], ends["label_corruption"], strict=True)
     return ends[[each == paper[1:4] for each in settings]]  # True is 1.0
 
@@ -200,9 +198,9 @@ def _row(paper: PaperRow, ours: pd.DataFrame) -> dict[str, object]:
 
 
 def table_2() -> pd.DataFrame:
-    """Table 2: the paper's accuracies of Inception v3 on ImageNet in %, and that ours was not run.
+    """Return the paper's accuracies of Inception v3 on ImageNet in % (Table 2); we did not run it at full size.
 
-    Where the paper has it, the best test accuracy of any epoch stands in parentheses.
+    The best test accuracy of any epoch is in parentheses where the paper gives it.
 
     >>> table_2().iloc[3][["top-1 test", "ours"]].tolist()
     ['59.80 (63.16)', 'not run at full size']
@@ -223,7 +221,7 @@ def _with_best(last: float, best: float) -> str:
 
 
 def _percent(values: pd.Series) -> str:
-    """Fractions as a mean in %, with half the width of its 95 % interval; what is not 100 is not rounded to it.
+    """Format fractions as a mean in % ± half of its 95 % interval; a mean below 100 is never rounded to 100.
 
     >>> _percent(pd.Series([0.4, 0.5, 0.6])), _percent(pd.Series([0.5])), _percent(pd.Series([], dtype=float))
     ('50.0 ± 24.8', '50.0', 'not run')
@@ -238,7 +236,7 @@ def _percent(values: pd.Series) -> str:
 
 
 def with_true_inputs(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows trained on true inputs; refuse a table without any, or with several data sets."""
+    """Keep the rows trained on true inputs; refuse a table without any, or with several data sets."""
     rows = table[table["inputs"] == "true"]
     if rows.empty:
         raise UserError("the table has no run on true inputs, expected runs of the experiment 'random_labels'")

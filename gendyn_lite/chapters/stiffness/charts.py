@@ -1,4 +1,4 @@
-"""Charts of chapter 4: what a step does, stiffness class by class, during training, by one setting at a time."""
+"""Charts of chapter 4: the effect of one step, stiffness by class, during training, and by one setting at a time."""
 
 from __future__ import annotations
 
@@ -7,18 +7,8 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from gendyn_lite.chapters.stiffness.tables import (
-    AFTER,
-    BEFORE,
-    HALF,
-    RANDOM,
-    TRUE,
-    by_loss,
-    conditions,
-    decoded,
-    labelled,
-    subjects,
-)
+from gendyn_lite.chapters.stiffness import tables
+from gendyn_lite.chapters.stiffness.tables import AFTER, BEFORE, HALF, RANDOM, TRUE
 from gendyn_lite.charts import parts
 from gendyn_lite.charts.figure import DASHES, PALETTE
 from gendyn_lite.charts.parts import Chart, chosen, layered, looks, menu, of_runs, slider, titled, told, tooltips
@@ -31,7 +21,7 @@ CURVES = {
     "between, train-train": "stiffness/between_{kind}",
     "between, train-test": "stiffness/test_between_{kind}",
 }
-FACTORS = {  # setting → how a menu calls it, and what its values are called
+FACTORS = {  # setting → its name in a menu, and a function that names its values
     "label_corruption": ("labels", {0.0: TRUE, 0.5: HALF, 1.0: RANDOM}.get),
     "learning_rate": ("learning rate", "rate {:g}".format),
     "n_train": ("images", "{:,} images".format),
@@ -41,7 +31,9 @@ LEVELS = tuple(round(10 ** (-k / 4), 5) for k in range(-1, 15))  # training loss
 
 
 def step_changes(changes: pd.DataFrame) -> Chart:
-    """Actual against predicted change of every loss by a step on one example; choose the example and the step.
+    """Draw the actual against the predicted change of every loss by a step on one example.
+
+    A menu chooses the example, a slider the step size.
 
     Args:
         changes: A table of `gendyn_lite.chapters.stiffness.demo.step_changes`.
@@ -73,14 +65,14 @@ def step_changes(changes: pd.DataFrame) -> Chart:
 
 
 def class_matrix(runs: pd.DataFrame) -> alt.Chart:
-    """Mean stiffness of each two classes, before and after training, with true and with random labels; mean over seeds.
+    """Draw the mean stiffness of each pair of classes, before and after training, with true and random labels.
 
     Args:
         runs: A tidy table of experiment ``"stiffness_training"``.
     """
     entries = [
         (*run, first, second, value)
-        for run, rows in decoded(runs, "detail/classes", 100)
+        for run, rows in tables.decoded(runs, "detail/classes", 100)
         for first, row in enumerate(rows)
         for second, value in enumerate(row)
     ]
@@ -92,7 +84,7 @@ def class_matrix(runs: pd.DataFrame) -> alt.Chart:
     same = (after["one"] == after["other"]).map({True: "within", False: "between"})
     means = after.groupby(["condition", same], sort=False)["stiffness"].mean().unstack()
     scale = alt.Scale(scheme="purpleorange", domain=[-0.6, 0.6], clamp=True, reverse=True)
-    start = conditions(runs)[_judged(runs)]
+    start = tables.conditions(runs)[_judged(runs)]
     cells = chosen(table, {"condition": menu("class_condition", table["condition"], "runs", start), "when": when})
     cells = cells.mark_rect(stroke="currentColor", strokeOpacity=0.15).encode(
         x=alt.X("other:O", title="class of the other example"),
@@ -112,7 +104,9 @@ def class_matrix(runs: pd.DataFrame) -> alt.Chart:
 
 
 def one_factor(runs: pd.DataFrame) -> alt.HConcatChart:
-    """Stiffness within a class by one setting, the others as in the centre: against epoch, and against training loss.
+    """Draw stiffness within a class while one setting varies, at equal epochs and at equal training loss.
+
+    The other settings are those of the central run: see `_by_factor`.
 
     Args:
         runs: A tidy table of experiment ``"stiffness_training"``.
@@ -121,7 +115,7 @@ def one_factor(runs: pd.DataFrame) -> alt.HConcatChart:
     rows = _by_factor(runs)
     keys = ["data", "factor", "setting"]
     epochs = mean_intervals(rows.assign(value=rows[column]), [*keys, "epoch"]).round(4)
-    losses = mean_intervals(by_loss(rows, column, LEVELS, apart=["factor"]), [*keys, "level"]).round(4)
+    losses = mean_intervals(tables.by_loss(rows, column, LEVELS, apart=["factor"]), [*keys, "level"]).round(4)
     choices = parts.menus(epochs, "one", {"data": "data", "factor": "change"})
     names = list(dict.fromkeys(epochs["setting"]))
     named = looks("setting", names, colours=PALETTE, title=None, legend=alt.Legend(columns=2))
@@ -146,9 +140,9 @@ def one_factor(runs: pd.DataFrame) -> alt.HConcatChart:
 
 
 def _by_factor(runs: pd.DataFrame) -> pd.DataFrame:
-    """The runs that differ from the centre (true labels, the middle rate, fewest images) in one setting, by which.
+    """Return the runs that differ from the central run in one setting, with that setting as the column ``factor``.
 
-    The centre stands in every factor.
+    The central run has true labels, the middle learning rate and the fewest images; it is part of every factor.
     """
     rows = runs.assign(data=runs["data"] + with_sizes(runs)["rest"])
     found = []
@@ -167,22 +161,24 @@ def _by_factor(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def time_axis(rows: pd.DataFrame) -> alt.X:
-    """Epochs from 0 on, dense at the start: what happens within the first one is seen beside the last ones."""
+    """Return an axis of epochs that is stretched near 0, to show the first epoch beside the last ones."""
     marks = [0, 0.1, 0.5, *(2**k for k in range(12))]
     axis = alt.Axis(values=[mark for mark in marks if mark <= rows["epoch"].max()], format="~g")
     return alt.X("epoch:Q", title="epoch", scale=alt.Scale(type="symlog", constant=0.1), axis=axis)
 
 
 def over_training(runs: pd.DataFrame) -> alt.HConcatChart:
-    """Train-train and train-test stiffness against epoch on true and, beside them, on random labels; choose the runs.
+    """Draw train-train and train-test stiffness against epoch, on true labels and beside it on random ones.
 
     Args:
         runs: A tidy table of experiment ``"stiffness_training"``.
     """
-    both = runs[runs["label_corruption"].isin([0, 1])].assign(data_shown=subjects)
+    both = runs[runs["label_corruption"].isin([0, 1])].assign(data_shown=tables.subjects)
     random = both.loc[both["label_corruption"] == 1, "data_shown"]
     both = both[both["data_shown"].isin(random)] if len(random) else both  # no panel of a choice is empty
-    about = both[["epoch", "seed"]].assign(data=both["data_shown"], labels=labelled(both), rate=both["learning_rate"])
+    about = both[["epoch", "seed"]].assign(
+        data=both["data_shown"], labels=tables.labelled(both), rate=both["learning_rate"]
+    )
     curves = {
         (kind, curve): both[column.format(kind=kind)] for kind in ("cosine", "sign") for curve, column in CURVES.items()
     }
@@ -216,18 +212,18 @@ def over_training(runs: pd.DataFrame) -> alt.HConcatChart:
 
 
 def critical_lengths(runs: pd.DataFrame) -> Chart:
-    """The critical length against epoch, a line per learning rate; choose the network and data.
+    """Draw the critical length against epoch, a line per learning rate; a menu chooses network and data.
 
     Args:
         runs: A tidy table of experiment ``"stiffness_training"``.
     """
     true = runs[runs["label_corruption"] == 0].rename(columns={"stiffness/critical_length": "value"})
-    true = true.assign(subject=subjects(true), rate=true["learning_rate"].map("{:g}".format))
+    true = true.assign(subject=tables.subjects(true), rate=true["learning_rate"].map("{:g}".format))
     true = true.dropna(subset=["value"])
     table = mean_intervals(true, ["subject", "rate", "epoch"]).round(4)
     ends = parts.latest(table, ["subject", "rate"])
     options = list(table["subject"].unique())
-    bind = alt.binding_select(options=options, name="data ")  # even for one, whose name stands there
+    bind = alt.binding_select(options=options, name="data ")  # a menu even for one option, which names the data
     shown = chosen(table, {"subject": alt.param(name="length_subject", value=options[0], bind=bind)})
     y = alt.Y("mean:Q", title="critical length ξ (1 − cos of inputs)", scale=parts.AROUND)
     named = looks("rate", sorted(table["rate"].unique(), key=float), title="learning rate")
@@ -242,13 +238,15 @@ def critical_lengths(runs: pd.DataFrame) -> Chart:
 
 
 def against_distance(runs: pd.DataFrame) -> Chart:
-    """Stiffness of pairs within a class against the distance of their inputs, before and after training.
+    """Draw stiffness of pairs within a class against the distance of their inputs, before and after training.
 
     Args:
         runs: A tidy table of experiment ``"stiffness_training"``.
     """
     entries = [
-        (*run, number, *pair) for run, rows in decoded(runs, "detail/bins", 1000) for number, pair in enumerate(rows)
+        (*run, number, *pair)
+        for run, rows in tables.decoded(runs, "detail/bins", 1000)
+        for number, pair in enumerate(rows)
     ]
     keys = ["condition", "when", "bin"]
     bins = pd.DataFrame(entries, columns=pd.Index([*keys[:2], "seed", "bin", "distance", "value"]))
@@ -270,7 +268,7 @@ def against_distance(runs: pd.DataFrame) -> Chart:
 
 
 def _judged(runs: pd.DataFrame) -> Any:
-    """A row of the runs that claims are judged by, of the last data set: true labels, the middle learning rate."""
+    """Return the index of a row that claims are judged by: last data set, true labels, middle learning rate."""
     true = runs[runs["label_corruption"] == 0]
     true = true[true["data"] == true["data"].iloc[-1]]
     rates = sorted(true["learning_rate"].unique())
@@ -280,7 +278,7 @@ def _judged(runs: pd.DataFrame) -> Any:
 def _curves(
     shown: alt.Chart, x: alt.X, y: alt.Y, named: parts.Looks, *, size: int = 22, **more: Any
 ) -> list[alt.Chart]:
-    """The intervals over seeds, and a line over means, for each name; `more` is encoded of both."""
+    """Draw intervals over seeds and a line of means for each name; `more` are further encodings of both."""
     color, dash, _ = named
     base = shown.encode(x=x, color=color, **more)
     tip = [str(color.shorthand), str(x.shorthand), *tooltips(".3f")]

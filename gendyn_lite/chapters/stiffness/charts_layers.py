@@ -1,4 +1,4 @@
-"""Charts of chapter 4 by layer: profiles of small and of deep networks."""
+"""Charts of chapter 4: stiffness by layer, of small and of deep networks."""
 
 from __future__ import annotations
 
@@ -8,25 +8,14 @@ import altair as alt
 import pandas as pd
 
 from gendyn_lite.chapters.stiffness.tables import KINDS, LAG, LAYERS, MOVEMENT, long_layers, of_fitted_runs
+from gendyn_lite.charts import parts
 from gendyn_lite.charts.figure import PALETTE
-from gendyn_lite.charts.parts import (
-    Chart,
-    Looks,
-    chosen,
-    interval_bars,
-    layered,
-    looks,
-    menu,
-    of_runs,
-    titled,
-    told,
-    tooltips,
-)
+from gendyn_lite.charts.parts import Chart, chosen, layered, looks, menu, of_runs, titled, told, tooltips
 from gendyn_lite.results.tables import mean_intervals, with_sizes
 
 PAIRS = {"all": "all pairs", "within": "within a class", "between": "between classes"}
 ACTIVATIONS = {"relu": "ReLU", "tanh": "tanh", "leaky_relu": "LeakyReLU"}
-TRAINING = {  # probe, share of random labels, state
+TRAINING = {  # (probe, share of random labels, state) → its name in charts
     (LAYERS, 0.0, "untrained"): "untrained",
     (LAYERS, 0.0, "trained"): "true labels",
     (LAYERS, 1.0, "trained"): "random labels",
@@ -36,10 +25,12 @@ TRAINING = {  # probe, share of random labels, state
 
 
 def trained_and_untrained(runs: pd.DataFrame) -> Chart:
-    """Mean stiffness of each layer, before and after training; choose data, pairs and activation (Walker, Fig. 2).
+    """Draw the mean stiffness of each layer before and after training; menus choose data, pairs and activation.
 
     Args:
         runs: A tidy table of experiment ``"stiffness_layers"``.
+
+    Source: Walker, Fig. 2.
     """
     rows = long_layers(runs)
     rows = rows[(rows["depth"] == 4) & (rows["width"] == 32)]
@@ -58,10 +49,12 @@ def trained_and_untrained(runs: pd.DataFrame) -> Chart:
 
 
 def architectures(runs: pd.DataFrame) -> alt.HConcatChart:
-    """Mean stiffness of each layer by activation, a panel for each width; choose data and pairs (Fig. 3 to 5).
+    """Draw the mean stiffness of each layer by activation, a panel for each width; menus choose data and pairs.
 
     Args:
         runs: A tidy table of experiment ``"stiffness_layers"``.
+
+    Source: Walker, Fig. 3 to 5.
     """
     rows = of_fitted_runs(long_layers(runs))
     rows = rows[(rows["depth"] == 4) & (rows["state"] == "trained")]
@@ -81,7 +74,7 @@ def architectures(runs: pd.DataFrame) -> alt.HConcatChart:
 
 
 def _panels(table: pd.DataFrame, by: str, words: str, params: Any, named: Any) -> alt.HConcatChart:
-    """The layers' lines in a panel for each value of a column, on one scale."""
+    """Draw the lines over layers in a panel for each value of a column, with one vertical scale."""
     panels = [
         alt.layer(*_lines(part, params, named, short=True)).properties(title=f"{value} {words}", height=240)
         for value, part in table.groupby(by)
@@ -90,7 +83,7 @@ def _panels(table: pd.DataFrame, by: str, words: str, params: Any, named: Any) -
 
 
 def depths(runs: pd.DataFrame) -> alt.HConcatChart:
-    """Mean stiffness of each layer before and after training, a panel for each depth; choose data and pairs.
+    """Draw the mean stiffness of each layer before and after training, a panel for each depth.
 
     Args:
         runs: A tidy table of experiment ``"stiffness_layers"``.
@@ -118,7 +111,7 @@ def depths(runs: pd.DataFrame) -> alt.HConcatChart:
 
 
 def deep_networks(runs: pd.DataFrame) -> Chart:
-    """Mean stiffness of each convolution of ResNet-18 and VGG-19; choose network and pairs.
+    """Draw the mean stiffness of each convolution of ResNet-18 and VGG-19; menus choose network and pairs.
 
     Args:
         runs: A tidy table of experiment ``"stiffness_deep"``.
@@ -142,7 +135,7 @@ def deep_networks(runs: pd.DataFrame) -> Chart:
 
 
 def _profile(rows: pd.DataFrame, sized: str, by: list[str]) -> pd.DataFrame:
-    """Mean and interval over seeds of each layer, a row for each kind of pairs; sizes are named in one column."""
+    """Return mean and interval over seeds for each layer and kind of pairs; column `sized` also names the size."""
     rows = rows.assign(**{sized: rows[sized] + with_sizes(rows, of=sized)["size"]})
     rows["activation"] = rows["activation"].map(ACTIVATIONS)
     both = pd.concat([rows.assign(pairs=PAIRS[kind], value=rows[kind]) for kind in KINDS])
@@ -151,13 +144,13 @@ def _profile(rows: pd.DataFrame, sized: str, by: list[str]) -> pd.DataFrame:
 
 
 def _means(table: pd.DataFrame, pairs: str, by: list[str]) -> str:
-    """Means over layers, in words."""
+    """Say the means over layers in words."""
     means = table[table["pairs"] == PAIRS[pairs]].groupby(by, sort=False)["mean"].mean()
     return told(means, ", ".join(f"{{{name}}}" for name in by) + ": {mean:.2f}")
 
 
 def _menus(table: pd.DataFrame, prefix: str, columns: list[str], pairs: str) -> dict[str, alt.Parameter]:
-    """A menu for each column in which there is something to choose."""
+    """Make a menu for each column with more than one value."""
     params = {}
     for column in columns:
         if table[column].nunique() > 1:
@@ -168,9 +161,9 @@ def _menus(table: pd.DataFrame, prefix: str, columns: list[str], pairs: str) -> 
 
 
 def _lines(
-    table: pd.DataFrame, params: dict[str, alt.Parameter], named: Looks, *, short: bool = False
+    table: pd.DataFrame, params: dict[str, alt.Parameter], named: parts.Looks, *, short: bool = False
 ) -> list[alt.Chart]:
-    """A line over layers for each name; with titles for a narrow panel, if `short`."""
+    """Draw a line over layers for each name; `short` shortens the axis title for a narrow panel."""
     color, dash, shape = named
     axis, scale = alt.Axis(tickMinStep=1, format="d"), alt.Scale(zero=False, nice=False, padding=12)
     across = alt.X("position:Q", title="layer" if short else "layer, from input to output", axis=axis, scale=scale)
@@ -179,4 +172,4 @@ def _lines(
     tip = [str(color.shorthand), "layer:N", *tooltips(".3f")]
     marks = base.mark_point(size=60).encode(y="mean:Q", shape=shape, tooltip=tip)
     line = base.mark_line().encode(y=y, strokeDash=dash)
-    return [interval_bars(base), line, marks]
+    return [parts.interval_bars(base), line, marks]

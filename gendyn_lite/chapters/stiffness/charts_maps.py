@@ -1,4 +1,4 @@
-"""Charts of chapter 4 over the plane: stiffness with the neighbours, and how much of a boundary is learnt."""
+"""Charts of chapter 4 over the plane: stiffness of neighbouring points, and how much of a boundary is learnt."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ CONTRASTS = [
 
 
 def neighbourhood_maps(runs: pd.DataFrame, corners: CORNERS) -> Chart:
-    """Stiffness with the neighbours over the plane at each recorded epoch; sliders on the epoch and the data set.
+    """Draw the stiffness of each place in the plane with its neighbours, at each recorded epoch.
 
     Args:
         runs: A tidy table of experiment ``"stiffness_maps"``; one run of each data set holds its maps.
-        corners: Lowest and highest corner of the map of each data set, by its name in the column ``dataset``.
+        corners: Name of a data set in the column ``dataset`` → lowest and highest corner of its map.
 
     Raises:
         UserError: No run holds a map.
@@ -67,7 +67,7 @@ def neighbourhood_maps(runs: pd.DataFrame, corners: CORNERS) -> Chart:
 
 
 def _map_table(rows: pd.DataFrame, corners: CORNERS) -> pd.DataFrame:
-    """A row for each map: its corners and its places along a side; stiffness and classes travel as one text each."""
+    """Return a row for each map: its corners, places along a side, and stiffness and classes as one string each."""
     points = rows["map/stiffness"].str.count(" ") + 1
     rows = rows.assign(side=(points**0.5).round().astype(int))
     for (place, end), axis in product(enumerate(("low", "high")), (0, 1)):
@@ -76,7 +76,7 @@ def _map_table(rows: pd.DataFrame, corners: CORNERS) -> pd.DataFrame:
 
 
 def _cells(one: alt.Chart) -> alt.Chart:
-    """The places of one map, a row each: where its cell is, and its stiffness."""
+    """Unfold one map to a row for each place, with the corners of its cell and its stiffness."""
     return (
         one.transform_calculate(value="split(datum.hundredths, ' ')", predicted="split(datum.classes, '')")
         .transform_flatten(["value", "predicted"])
@@ -89,7 +89,7 @@ def _cells(one: alt.Chart) -> alt.Chart:
             y="datum.low1 + (datum.row - 0.5) * (datum.high1 - datum.low1) / (datum.side - 1)",
         )
         .transform_calculate(
-            # A little wider than a cell, so that no line of the page shows between two of them.
+            # A little wider than a cell, so that the background does not show between cells.
             x2="datum.x + 1.06 * (datum.high0 - datum.low0) / (datum.side - 1)",
             y2="datum.y + 1.06 * (datum.high1 - datum.low1) / (datum.side - 1)",
         )
@@ -97,7 +97,7 @@ def _cells(one: alt.Chart) -> alt.Chart:
 
 
 def boundary_contrasts(runs: pd.DataFrame) -> Chart:
-    """By how much stiffness is lower at a boundary: of the trained network, and where nothing was learnt.
+    """Draw by how much stiffness is lower at a boundary, for trained networks and where nothing was learnt.
 
     Args:
         runs: A tidy table of experiment ``"stiffness_maps"``.

@@ -1,6 +1,6 @@
 """Claims of Fort et al. (2019), 'Stiffness', and of Walker's report on it: training, the plane, layers.
 
-They are on record in `claims.toml`; here is the statistic of each, by its id.
+The claims are on record in `claims.toml`; this module computes the statistic of each, by its id.
 """
 
 from __future__ import annotations
@@ -10,15 +10,8 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from gendyn_lite.chapters.stiffness.tables import (
-    LAG,
-    LAYERS,
-    MOVEMENT,
-    at_loss,
-    long_layers,
-    of_fitted_runs,
-    reestimated,
-)
+from gendyn_lite.chapters.stiffness import tables
+from gendyn_lite.chapters.stiffness.tables import LAG, LAYERS, MOVEMENT
 from gendyn_lite.claims import Claim, table
 from gendyn_lite.claims.record import on_record
 from gendyn_lite.claims.sections import Section
@@ -29,95 +22,95 @@ TEST_WITHIN, LENGTH = "stiffness/test_within_cosine", "stiffness/critical_length
 
 
 def _of_runs(rows: pd.DataFrame, value: Callable[[pd.DataFrame], float]) -> pd.Series:
-    """A number of each run, by seed; missing where it is not finite."""
+    """Compute a number for each run, by seed; NaN if it is not finite. The function gets a run in order of epochs."""
     found = {int(run["seed"].iloc[0]): value(run.sort_values("epoch")) for _, run in rows.groupby("run_id", sort=False)}
     return pd.Series(found, dtype=float).replace([np.inf, -np.inf], np.nan)
 
 
 def _end(rows: pd.DataFrame, column: str) -> pd.Series:
-    """A column at the last epoch of each run, by seed."""
+    """Return a column at the last epoch of each run, by seed."""
     return _of_runs(rows, lambda run: run[column].iloc[-1])
 
 
 def _at_peak(run: pd.DataFrame, column: str) -> float:
-    """The value of a column at the trained epoch with the largest stiffness within classes, of a run."""
+    """Return a column of a run at the epoch (above 0) with the largest stiffness within classes."""
     trained = run[run["epoch"] > 0]
     return trained[column].iloc[int(trained[WITHIN].to_numpy().argmax())]
 
 
 def _peak(rows: pd.DataFrame, column: str) -> pd.Series:
-    """`_at_peak` of each run, by seed."""
+    """Return `_at_peak` of each run, by seed."""
     return _of_runs(rows, lambda run: _at_peak(run, column))
 
 
 def _at_equal_loss(one: pd.DataFrame, other: pd.DataFrame, column: str) -> tuple[pd.Series, pd.Series]:
-    """A column of two kinds of runs at the smallest training loss that both of a seed reach, by seed."""
+    """Return a column of two kinds of runs at the smallest training loss that both reach, by seed."""
     least = pd.concat([rows.groupby("seed")["train_loss"].min() for rows in (one, other)], axis=1).dropna().max(axis=1)
 
     def values(rows: pd.DataFrame) -> pd.Series:
         kept = rows[rows["seed"].isin(least.index)]
-        return _of_runs(kept, lambda run: at_loss(run, column, least[run["seed"].iloc[0]]))
+        return _of_runs(kept, lambda run: tables.at_loss(run, column, least[run["seed"].iloc[0]]))
 
     return values(one), values(other)
 
 
 def _less(one: pd.DataFrame, other: pd.DataFrame, column: str) -> pd.Series:
-    """By how much a column is larger in the first kind of runs, at equal training loss."""
+    """Subtract a column of the second kind of runs from that of the first, at equal training loss."""
     first, second = _at_equal_loss(one, other, column)
     return first - second
 
 
 def _ratio(first: pd.Series, second: pd.Series) -> pd.Series:
-    """A ratio of lengths or of stiffness, which has none where one of them is not above zero."""
+    """Divide two lengths or two values of stiffness; NaN unless both are above zero."""
     return first.where(first > 0) / second.where(second > 0)
 
 
 def _fitted_rates(true: pd.DataFrame) -> list[float]:
-    """The learning rates at which every run fitted 99 % of its training labels, in order."""
+    """Return the learning rates at which every run fitted 99 % of its training labels, in rising order."""
     ends = true.sort_values("epoch").groupby("run_id").tail(1)
     least = ends.groupby("learning_rate")["train_accuracy"].min()
     return sorted(least.index[least >= 0.99])
 
 
 def _layers(base: pd.DataFrame, activation: str, state: str = "trained", pairs: str = "all") -> pd.Series:
-    """Stiffness over all pairs, or others, by seed and layer."""
+    """Return stiffness over all pairs, or those named, by seed and layer."""
     rows = base[(base["activation"] == activation) & (base["state"] == state)]
     return rows.set_index(["seed", "number"])[pairs]
 
 
 def _distance(one: pd.Series, other: pd.Series) -> pd.Series:
-    """Mean over layers of the absolute difference of two `_layers`, by seed."""
+    """Average the absolute difference of two `_layers` over layers, by seed."""
     return (one - other).abs().groupby("seed").mean()
 
 
 def _changed(base: pd.DataFrame, pairs: str) -> pd.Series:
-    """`_distance` of trained from untrained ReLU networks."""
+    """Return the `_distance` between trained and untrained ReLU networks."""
     return _distance(_layers(base, "relu", pairs=pairs), _layers(base, "relu", "untrained", pairs))
 
 
 def _stiffer(base: pd.DataFrame, activation: str, pairs: str) -> pd.Series:
-    """Mean stiffness over layers, of an activation minus of ReLU, by seed."""
+    """Subtract the mean stiffness over layers with ReLU from that with another activation, by seed."""
     other, relu = (_layers(base, name, pairs=pairs).groupby("seed").mean() for name in (activation, "relu"))
     return other - relu
 
 
 def _apart(rows: pd.DataFrame) -> pd.Series:
-    """Mean over layers of stiffness within minus between classes, by seed."""
+    """Average stiffness within minus stiffness between classes over layers, by seed."""
     return (rows["within"] - rows["between"]).groupby(rows["seed"]).mean()
 
 
 def _within(rows: pd.DataFrame) -> pd.Series:
-    """Stiffness within classes, by seed and layer."""
+    """Return stiffness within classes, by seed and layer."""
     return rows.set_index(["seed", "number"])["within"]
 
 
 def _late(rows: pd.DataFrame) -> pd.Series:
-    """`_apart` in the last third of the layers minus in the first, by seed."""
+    """Subtract `_apart` in the first third of the layers from that in the last third, by seed."""
     return _apart(rows[rows["position"] > 2 / 3]) - _apart(rows[rows["position"] < 1 / 3])
 
 
 def _contrast(runs: pd.DataFrame, prefix: str = "", *, first: bool = False) -> pd.Series:
-    """Stiffness away from a boundary minus at it, at the last epoch of each run or before training, by seed."""
+    """Subtract stiffness at a boundary from that away from it, at the last (or the first) epoch, by seed."""
     values = runs.assign(contrast=runs[f"map/{prefix}inside"] - runs[f"map/{prefix}boundary"])
     return _of_runs(values, lambda run: run["contrast"].iloc[0 if first else -1])
 
@@ -129,7 +122,7 @@ OF_ONE_RATE = {
     "test_as_train_fitted": lambda runs: _end(runs, TEST_WITHIN) - _end(runs, WITHIN),
     "length_falls": lambda runs: _ratio(_end(runs, LENGTH), _end(runs[runs["epoch"] <= 1], LENGTH)),
 }
-# A large learning rate against a small one, after as many epochs, paired by seed.
+# A large learning rate against a small one, after equal numbers of epochs, paired by seed.
 OF_RATES = {
     "larger_rate_less_stiff": lambda low, high: _end(high, WITHIN) - _end(low, WITHIN),
     "larger_rate_shorter": lambda low, high: _ratio(_end(high, LENGTH), _end(low, LENGTH)),
@@ -149,7 +142,7 @@ OF_MAPS = {
     "boundary_labelled": lambda runs: _contrast(runs) - _contrast(runs, "labelled_"),
     "boundary_at_points": lambda runs: _contrast(runs, "points_") - _contrast(runs, "points_", first=True),
 }
-# The original claims are on pairs within a class, the later ones on all pairs.
+# The first four claims are about pairs within a class, the later ones about all pairs.
 OF_LAYERS = {
     "training_changes_within": lambda base: _changed(base, "within"),
     "changes_through_within": lambda base: _layers(base, "relu", pairs="within").groupby("seed").agg(np.ptp),
@@ -173,7 +166,7 @@ RECORD = on_record(
 
 
 def during_training(runs: pd.DataFrame) -> pd.DataFrame:
-    """Claims on stiffness during training, of runs of experiment ``"stiffness_training"``.
+    """Judge the claims on stiffness during training, on runs of experiment ``"stiffness_training"``.
 
     Args:
         runs: A tidy table of `gendyn_lite.results.load` or `published`.
@@ -201,18 +194,18 @@ def during_training(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def over_the_plane(runs: pd.DataFrame) -> pd.DataFrame:
-    """The claim of Walker's Fig. 1, of runs of experiment ``"stiffness_maps"``, in a table as of `during_training`."""
+    """Judge the claim of Walker's Fig. 1 on runs of ``"stiffness_maps"``; a table as of `during_training`."""
     groups = with_sizes(runs).groupby(["data", "network", "size"], sort=False)
     found = (RECORD.judge(f"{network} on {data}{size}", OF_MAPS, group) for (data, network, size), group in groups)
     return table(claim for claims in found for claim in claims)
 
 
 def by_layer(runs: pd.DataFrame) -> pd.DataFrame:
-    """Readings of Walker's Fig. 2 to 5, of runs of experiment ``"stiffness_layers"`` that fitted their points.
+    """Judge readings of Walker's Fig. 2 to 5, on runs of experiment ``"stiffness_layers"`` that fitted their points.
 
-    The figures show the stiffness of an example with a sample of both categories: the mean over all pairs.
+    The figures show the stiffness of an example with a sample of both classes, that is the mean over all pairs.
     """
-    rows = of_fitted_runs(long_layers(runs))
+    rows = tables.of_fitted_runs(tables.long_layers(runs))
     sets = list(rows["data"].unique())
     rows = with_sizes(rows[(rows["depth"] == 4) & (rows["width"] == 32)], of="data")
     rows = rows.sort_values("data", key=lambda names: names.map(sets.index), kind="stable")
@@ -222,9 +215,9 @@ def by_layer(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def of_deep_networks(runs: pd.DataFrame) -> pd.DataFrame:
-    """Beyond both papers: layers of ResNet-18 and VGG-19, of runs of experiment ``"stiffness_deep"``."""
-    runs = reestimated(runs)
-    every, moved, lag = (with_sizes(long_layers(runs, probe=probe)) for probe in (LAYERS, MOVEMENT, LAG))
+    """Judge our own claims on the layers of ResNet-18 and VGG-19, on runs of experiment ``"stiffness_deep"``."""
+    runs = tables.reestimated(runs)
+    every, moved, lag = (with_sizes(tables.long_layers(runs, probe=probe)) for probe in (LAYERS, MOVEMENT, LAG))
     found: list[Claim] = []
     for subject, group in every.groupby("subject", sort=False):
         trained, before = (group[group["state"] == state] for state in ("trained", "untrained"))

@@ -1,4 +1,4 @@
-"""Chapter 4, what is computed while the page is made: real steps, and the trap of batch-norm in train mode."""
+"""Computations of the page of chapter 4: real steps, and the trap of batch-norm in train mode."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ STEPS = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
 
 
 def trained() -> tuple[nn.Module, ImageData]:
-    """A small network after a little training, and its data."""
+    """Train a small network for a few epochs, and return it with its data."""
     loaded, _ = data.load_for_run(DIGITS)
     return runner.trained(DIGITS, loaded), loaded
 
 
 def step_changes(*, count: int = 30, examples: int = 6, steps: tuple[float, ...] = STEPS) -> pd.DataFrame:
-    """Take a step on one digit, for several digits and step sizes, and see the loss of every digit change.
+    """Take a step on one digit, for several digits and step sizes, and measure the change of every digit's loss.
 
     Args:
-        count: Digits whose losses are watched, class-balanced, of the training set.
-        examples: How many of them to take a step on.
+        count: Number of training digits whose losses are watched; their classes are balanced.
+        examples: Number of these digits that a step is taken on, one at a time.
         steps: Step sizes ε.
 
     Returns:
-        Columns example (on which the step was taken, as text), step, digit (label of the target), pair (same digit,
-        other digit or itself), predicted and actual (change of the target's loss in nats).
+        Columns example (the digit stepped on, as text), step, digit (label of the watched digit), pair (same digit,
+        other digit or itself), predicted and actual (change of the watched digit's loss, in nats).
 
     >>> rows = step_changes(count=4, examples=1, steps=(0.001,))
     >>> bool(abs(rows["actual"] - rows["predicted"]).max() < 1e-2)
@@ -59,12 +59,12 @@ def step_changes(*, count: int = 30, examples: int = 6, steps: tuple[float, ...]
 
 
 class Trap(NamedTuple):
-    """Mean cosine stiffness within a class, of one network and the same images.
+    """Mean cosine stiffness within a class, of one network on the same images.
 
     Attributes:
-        right: Batch-norm with its running statistics.
-        alone: In train mode, one image at a time: each is normalized by itself.
-        batch: In train mode, all in one batch: each gradient depends on the others.
+        right: In eval mode, where batch-norm uses its running statistics.
+        alone: In train mode with one image at a time, which is normalized by itself.
+        batch: In train mode with all images in one batch, where each gradient depends on all images.
     """
 
     right: float
@@ -72,14 +72,13 @@ class Trap(NamedTuple):
     batch: float
 
 
-def batch_norm_trap(*, count: int = 40, seed: int = 0) -> Trap:
-    """The same network measured in eval mode and, by mistake, in train mode, by a loop over examples."""
-    config = DIGITS.replace(seed=seed)
-    loaded, _ = data.load_for_run(config)
-    x, y = sample(config, loaded, "train_eval", count)
-    network = _with_batch_norm(seed)
+def batch_norm_trap() -> Trap:
+    """Measure a network in eval mode and, by mistake, in train mode, with a loop over examples."""
+    loaded, _ = data.load_for_run(DIGITS)
+    x, y = sample(DIGITS, loaded, "train_eval", 40)
+    network = _with_batch_norm()
     with threads(1):
-        _train(network, *sample(config, loaded, "train_eval", 300))
+        _train(network, *sample(DIGITS, loaded, "train_eval", 300))
         network.eval()
         right = stiffness.cosine(_loop(network, x, y, alone=True))
         network.train()  # the mistake
@@ -88,26 +87,26 @@ def batch_norm_trap(*, count: int = 40, seed: int = 0) -> Trap:
     return Trap(*means)
 
 
-def _with_batch_norm(seed: int) -> nn.Module:
-    """Two convolutions with batch-norm."""
+def _with_batch_norm() -> nn.Module:
+    """Build two convolutions with batch-norm, with weights of seed 0."""
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(0)
         layers = [nn.Conv2d(1, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2)]
         layers += [nn.Conv2d(16, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(), nn.AdaptiveAvgPool2d(1)]
         return nn.Sequential(*layers, nn.Flatten(), nn.Linear(32, 10))
 
 
-def _train(network: nn.Module, x: Tensor, y: Tensor, *, steps: int = 60) -> None:
-    """A few steps of SGD on all examples."""
+def _train(network: nn.Module, x: Tensor, y: Tensor) -> None:
+    """Take 60 steps of SGD on all examples."""
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
-    for _ in range(steps):
+    for _ in range(60):
         optimizer.zero_grad()
         F.cross_entropy(network(x), y).backward()
         optimizer.step()
 
 
 def _loop(network: nn.Module, x: Tensor, y: Tensor, *, alone: bool) -> Tensor:
-    """The Gram matrix by one backward pass for each example, by itself or out of the whole batch's losses."""
+    """Compute the Gram matrix by one backward pass for each example, in a batch of its own or in one of all."""
     values = list(network.parameters())
     statistics = {name: value.clone() for name, value in network.named_buffers()}
     losses = None if alone else F.cross_entropy(network(x), y, reduction="none")

@@ -13,7 +13,7 @@ from gendyn_lite.measures import stiffness
 
 @exercise("cosine stiffness")
 def check_cosine(answer: Callable[[Tensor], Tensor]) -> None:
-    """Check ``cosine(gram)``: cosine of each two gradients from their Gram matrix, 0 where a gradient is zero."""
+    """Check ``cosine(gram)``: cosines of all pairs of gradients from their Gram matrix, 0 where a gradient is zero."""
     for n, zero in ((2, False), (6, False), (5, True)):
         gradients = random(n, 7, seed=n)
         gradients[1] *= not zero
@@ -28,9 +28,9 @@ def check_cosine(answer: Callable[[Tensor], Tensor]) -> None:
 
 @exercise("a layer's Gram matrix")
 def check_linear_gram(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
-    """Check ``linear_gram(a, z)``: Gram matrix of a linear layer's gradients, weight and bias.
+    """Check ``linear_gram(a, z)``: Gram matrix of a linear layer's gradients, for weight and bias together.
 
-    a are the layer's inputs [n, d], z the gradients of the losses at its outputs [n, p].
+    a are the layer's inputs [n, d], z the gradients of the losses with respect to its outputs [n, p].
     """
     for n, d, p in ((3, 4, 2), (6, 2, 5), (1, 3, 3)):
         a, z = random(n, d, seed=n), random(n, p, seed=n + 10)
@@ -107,5 +107,5 @@ def _expect_values(found: Tensor, expected: Tensor, slips: dict[str, Tensor]) ->
 
 
 def _near(found: Tensor, actual: Tensor, eps: float) -> bool:
-    """Equal but for terms of second order."""
+    """Whether two changes are equal up to terms of second order."""
     return float((found - actual).abs().max()) < 0.02 * float(actual.abs().max()) + 20 * eps**2

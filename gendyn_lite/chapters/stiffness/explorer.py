@@ -23,10 +23,11 @@ ALL = "all layers"
 class StiffnessExplorer:
     """Choose points, activation and epochs; train; see the map of one layer or all, and the stiffness of two examples.
 
-    The static twin is `gendyn_lite.chapters.stiffness.charts_maps.neighbourhood_maps` over the runs of the chapter.
+    On the static page `gendyn_lite.chapters.stiffness.charts_maps.neighbourhood_maps` shows the runs of the chapter
+    instead.
 
     Attributes:
-        panel: What to display.
+        panel: The widget to display.
     """
 
     def __init__(self) -> None:
@@ -46,13 +47,13 @@ class StiffnessExplorer:
         self.panel, self.status = live.panel(controls, self._show, self.show)
 
     def config(self) -> RunConfig:
-        """The training that the controls describe."""
+        """Return the training run that the controls describe."""
         options = {**self._base.model_options, "activation": str(self.activation.value)}
         often = dict.fromkeys(("epochs", "eval_every"), int(self.epochs.value))
         return self._base.replace(dataset=str(self.dataset.value), model_options=options, **often)
 
     def network(self) -> tuple[nn.Module, ImageData]:
-        """The trained network, in float64, and its data; trained once for each configuration."""
+        """Return the trained network in float64, and its data; each configuration is trained once."""
         config = self.config()
         loaded, _ = data.load_for_run(config)
         key = config.run_id(loaded.fingerprint)
@@ -61,7 +62,7 @@ class StiffnessExplorer:
         return self._trained[key]
 
     def pair(self) -> float:
-        """Cosine stiffness of the two chosen training examples in the chosen layer."""
+        """Return the cosine stiffness of the two chosen training examples in the chosen layer."""
         model, loaded = self.network()
         chosen = torch.tensor([int(self.first.value), int(self.second.value)])
         x, y = loaded.train.x[chosen].double(), loaded.train.y[chosen]
@@ -70,7 +71,7 @@ class StiffnessExplorer:
         return float(stiffness.cosine(gram["chosen"])[0, 1])
 
     def map(self) -> pd.DataFrame:
-        """The map of the chosen layer as one row of a table of runs."""
+        """Return the map of the chosen layer as a table of runs with one row."""
         (model, loaded), epoch = self.network(), int(self.epochs.value)
         probe = map_probe(loaded, keep=True, radius=float(self.radius.value), layers=self._layers(model))
         found = {f"map/{name}": value for name, value in probe(model, epoch).items()}

@@ -1,4 +1,4 @@
-"""What the runs of chapter 4 record at their evaluated epochs."""
+"""Probes of chapter 4: stiffness by layer, over the plane, and during training."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from gendyn_lite.measures import stiffness
 from gendyn_lite.measures.stiffness.probe import prepared
 from gendyn_lite.train.probes import Probe, reestimated_statistics
 
-# Of what the probes measure: raised with every change of that, so that old runs stay what they are.
+# Raise a version when that probe changes what it measures, so that old runs are not taken for new ones.
 PROBE_VERSIONS = {"layers": 1, "maps": 2, "training": 2, "deep": 2}
-SAMPLE = {"layers": 100, "maps": 100, "training": 200, "deep": 30}  # training examples that are measured
-MANY_DEEP = 200  # of a deep network trained on at least 1,000
+SAMPLE = {"layers": 100, "maps": 100, "training": 200, "deep": 30}  # number of training examples that are measured
+MANY_DEEP = 200  # the same for deep networks trained on at least 1,000
 RADIUS = 0.15  # of a neighbourhood, in units of the inputs
-MARGIN = 0.15  # by which the map goes beyond the points, as a share of their range
-RESOLUTION = 36
-BINS = 10
-KEPT = (0, 5)  # seeds whose maps are recorded whole
+MARGIN = 0.15  # by which a map extends beyond the points, as a share of their range
+RESOLUTION = 36  # points along each side of a map
+BINS = 10  # of distances
+KEPT = (0, 5)  # seeds for which the whole map is recorded
 NEAREST = 30  # neighbours of a data point
 
 
 def probes_for(config: RunConfig, loaded: ImageData) -> dict[str, Probe]:
-    """The probes of a run of this chapter, by the kind in its experiment's name.
+    """Make the probes of a run of this chapter; its kind is in the name of its experiment.
 
     Args:
-        config: Its configuration.
-        loaded: Its data, labels as trained with.
+        config: The run's configuration.
+        loaded: Its data, with the labels that it trains with.
     """
     kind = config.experiment.removeprefix("stiffness_")
     count = MANY_DEEP if kind == "deep" and len(loaded.train.y) >= 1000 else SAMPLE[kind]
@@ -56,15 +56,16 @@ def probes_for(config: RunConfig, loaded: ImageData) -> dict[str, Probe]:
 
 
 def deep_probes(config: RunConfig, loaded: ImageData, layers: Probe) -> dict[str, Probe]:
-    """The layers of a deep network, and at the end those of what learned nothing.
+    """Make the probes of a deep network's layers, and at the last epoch those of two baselines that learn nothing.
 
-    ``movement``: the initial weights, each tensor moved at random as far as training moved it, batch-norm's statistics
-    re-estimated. ``lag``: the initial weights, frozen, with running statistics as training would update them.
+    ``movement`` is the initial network with each tensor moved at random as far as training moved it, and batch-norm's
+    statistics re-estimated. ``lag`` is the initial network with fixed weights, and running statistics updated by the
+    batches of training.
 
     Args:
         config: The run's configuration.
-        loaded: Its data, labels as trained with.
-        layers: The probe of layers.
+        loaded: Its data, with the labels that it trains with.
+        layers: The probe of layers, which is applied to all three.
     """
     start = build(config, loaded).eval()
     frozen = Frozen(start, data.batcher(loaded, config))
@@ -84,17 +85,24 @@ def deep_probes(config: RunConfig, loaded: ImageData, layers: Probe) -> dict[str
 
 
 def sample(config: RunConfig, loaded: ImageData, split: str, count: int) -> tuple[Tensor, Tensor]:
-    """Inputs and labels of the first examples of a split in a class-balanced order, as the network takes them."""
+    """Return preprocessed inputs and labels of the first examples of a split, in a class-balanced order."""
     x, y = inputs(config, loaded, split)
     chosen = data.balanced_order(y, seed=config.seed)[:count]
     return x[chosen], y[chosen]
 
 
 def detail_probe(x: Tensor, y: Tensor, *, num_classes: int, epochs: tuple[int, ...], float64: bool = False) -> Probe:
-    """The class-by-class matrix and stiffness against distance, as text, at some epochs; in float64 as the curve is.
+    """Make a probe of stiffness class by class and against distance, recorded as text at some epochs.
 
-    ``classes`` has the rows of the matrix of mean cosine stiffness in hundredths, divided by ``/``; ``bins`` has for
-    each bin of distances of pairs within a class the mean distance and the mean cosine stiffness, in thousandths.
+    ``classes`` holds the rows of the matrix of mean cosine stiffness in hundredths, separated by ``/``. ``bins`` holds
+    mean distance and mean cosine stiffness of pairs within a class, in thousandths, for each bin of distances.
+
+    Args:
+        x: Inputs [n, ...].
+        y: Their labels [n].
+        num_classes: Number of classes.
+        epochs: The epochs at which to measure.
+        float64: Whether to measure in float64.
     """
     pairs, distances = y[:, None] == y[None], stiffness.pair_distances(x)
 
@@ -122,22 +130,23 @@ def map_probe(
     layers: tuple[str, ...] = (),
     untrained: nn.Module | None = None,
 ) -> Probe:
-    """Stiffness with the neighbours over the plane: its mean beside the learned boundary and away from it.
+    """Make a probe of stiffness with neighbours over the plane, near the learned boundary and away from it.
 
     ``boundary`` is the mean over grid points with a neighbour of another predicted class within the radius, ``inside``
-    over the others, ``boundary_share`` the share of the former. With `keep` the whole map is recorded as text:
+    the mean over the others, ``boundary_share`` the share of the former. With `keep` the whole map is recorded as text:
     ``stiffness`` in hundredths and ``predicted``, in the order of the grid.
 
-    With `untrained` come three more of each pair. What is so by construction: ``shifted_…`` of the untrained network
-    whose last bias is shifted until it has both classes (at epoch 0 alone), and ``labelled_…`` of the untrained network
-    with the classes that the trained one gives. And ``points_…``: around the data points, with the labels of the data,
-    and with or without one of another label among the nearest.
+    With `untrained` there are three more pairs of ``boundary`` and ``inside``. Two of them show what holds by
+    construction: ``shifted_…`` (at epoch 0) of the untrained network, with its last bias shifted so that both classes
+    occur, and ``labelled_…`` of the untrained network with the classes that the trained one predicts. The third,
+    ``points_…``, is taken around the data points with their own labels; a point is at the boundary if one of its
+    nearest points has another label.
 
     Args:
-        loaded: Planar points.
+        loaded: Points in the plane.
         keep: Whether the whole map is recorded.
-        radius: Of a neighbourhood, in units of the inputs.
-        layers: Only the gradient of these layers; all if empty.
+        radius: Radius of a neighbourhood, in units of the inputs.
+        layers: Layers whose gradients are used; empty for all.
         untrained: The network before training.
     """
     low, high = corners(loaded)
@@ -168,14 +177,14 @@ def map_probe(
 
 
 def around(model: nn.Module, x: Tensor, y: Tensor, near: Tensor) -> Tensor:
-    """Mean cosine stiffness of each example with its neighbours, [n]; `near` [n, n] says which, and not itself."""
+    """Return the mean cosine stiffness of each example with its neighbours [n], which `near` [n, n] marks."""
     gram = stiffness.gradient_gram(model, x, y)
     assert isinstance(gram, Tensor)
     return (stiffness.cosine(gram) * near).sum(1) / near.sum(1)
 
 
 def with_shifted_bias(model: nn.Module, points: Tensor) -> nn.Module:
-    """A copy whose outputs have medians of 0 over some points, by its last bias: it has a boundary, learnt or not."""
+    """Copy a network and shift its last bias, so that every output has median 0 and the copy has a boundary."""
     twin = copy.deepcopy(model)
     last = [module for module in twin.modules() if isinstance(module, nn.Linear)][-1]
     with torch.no_grad():
@@ -184,39 +193,39 @@ def with_shifted_bias(model: nn.Module, points: Tensor) -> nn.Module:
 
 
 def nearest(x: Tensor, count: int = NEAREST) -> Tensor:
-    """Which examples are among the `count` nearest of each, [n, n]; none is its own neighbour."""
+    """Mark the `count` nearest examples of each example, bool [n, n]; no example is its own neighbour."""
     distances = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist").fill_diagonal_(torch.inf)
     chosen = distances.topk(min(count, len(x) - 1), largest=False).indices
     return torch.zeros_like(distances, dtype=torch.bool).scatter_(1, chosen, True)
 
 
 def _within(points: Tensor, radius: float) -> Tensor:
-    """Which points are at most a radius away from each, [n, n]; none is its own neighbour."""
-    exact = "donot_use_mm_for_euclid_dist"  # the other way loses digits far from the origin
+    """Mark the points at most a radius away from each point, bool [n, n]; no point is its own neighbour."""
+    exact = "donot_use_mm_for_euclid_dist"  # torch's matrix product loses digits far from the origin
     return (torch.cdist(points, points, compute_mode=exact) <= radius).fill_diagonal_(False)
 
 
 def _of_points(model: nn.Module, loaded: ImageData) -> dict[str, float]:
-    """The means around the training points, with the labels of the data."""
+    """Return the means around the training points, with the labels of the data."""
     x, y = loaded.train.x.double(), loaded.train.y
     near = nearest(x)
     return _sides(around(model, x, y, near), near, y, prefix="points_")
 
 
 def _mixed(near: Tensor, y: Tensor) -> Tensor:
-    """Which examples have a neighbour of another class, [n]."""
+    """Mark the examples with a neighbour of another class, bool [n]."""
     return (near & (y[:, None] != y[None])).any(1)
 
 
 def _sides(values: Tensor, near: Tensor, y: Tensor, *, prefix: str = "") -> dict[str, float]:
-    """Mean over examples that have a neighbour of another class, and over the others."""
+    """Average over examples with a neighbour of another class (``boundary``), and over the others (``inside``)."""
     mixed = _mixed(near, y)
     parts = {"boundary": values[mixed], "inside": values[~mixed]}
     return {prefix + name: float(part.mean()) if len(part) else float("nan") for name, part in parts.items()}
 
 
 def corners(loaded: ImageData) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Lowest and highest corner of the map of a planar point set, rounded to tenths."""
+    """Return the lowest and highest corner of the map of a set of points, rounded to tenths."""
     low, high = loaded.train.x.min(0).values, loaded.train.x.max(0).values
     wide = MARGIN * (high - low)
     first, last = (low - wide).tolist(), (high + wide).tolist()
@@ -224,12 +233,12 @@ def corners(loaded: ImageData) -> tuple[tuple[float, float], tuple[float, float]
 
 
 def map_corners(names: Iterable[str]) -> dict[str, tuple[tuple[float, float], tuple[float, float]]]:
-    """`corners` of each point set, by its name."""
+    """Return the `corners` of each set of points, by its name."""
     return {name: corners(data.load(name)) for name in names}
 
 
 def encode(values: Tensor, scale: int) -> str:
-    """Numbers as whole multiples of 1/scale, divided by blanks: short in a published table.
+    """Write numbers as whole multiples of 1/scale separated by blanks, which is short in a published table.
 
     >>> encode(torch.tensor([0.5, -0.25]), 100)
     '50 -25'

@@ -1,9 +1,9 @@
-"""Chapter 4: stiffness by layer, over the plane, during training, in deep networks (Fort et al. 2019; Walker).
+"""Runs of chapter 4: stiffness by layer, over the plane, during training, in deep networks (Fort et al. 2019; Walker).
 
-Four kinds of runs, an experiment each:
+There are four kinds of runs, each an experiment of its own:
     layers    small networks on two-class point sets; cosine stiffness of each layer before and after training
-    maps      the same; stiffness with the neighbours over the plane, during training
-    training  networks on images; train-train and train-test stiffness, critical length, during training
+    maps      the same networks; stiffness with the neighbours over the plane, during training
+    training  networks on images; train-train and train-test stiffness and critical length, during training
     deep      ResNet-18 and VGG-19; cosine stiffness of each layer before and after training
 """
 
@@ -40,13 +40,13 @@ def _part(
     seeds: int = 5,
     first_seed: int = 0,
 ) -> Part:
-    """Runs of every network on every data set, in every variant."""
+    """Return the runs of every network on every data set, in every variant."""
     each = ({"dataset": name, **network, **variant} for name, network, variant in product(datasets, networks, variants))
     return Part(settings, tuple(each), seeds, first_seed)
 
 
 _POINTS = {"standardize": "none", "schedule": "constant", "learning_rate": 0.05, "batch_size": 50}
-_MAIN = tuple(_mlp(32, activation=kind) for kind in ("relu", "tanh", "leaky_relu"))  # those that claims are judged by
+_MAIN = tuple(_mlp(32, activation=kind) for kind in ("relu", "tanh", "leaky_relu"))  # claims are judged by these
 _OTHERS = tuple(_mlp(width, activation=kind) for kind in ("relu", "tanh", "leaky_relu") for width in (8, 128))
 _OTHERS += (_mlp(32, depth=2), _mlp(32, depth=8))
 _FORT = {"model": "mlp", "model_options": {"widths": [500, 300, 100]}}
@@ -55,7 +55,7 @@ _ALEXNET = {"model": "alexnet_small"}
 _IMAGES = {"batch_size": 32, "schedule": "constant", "eval_schedule": "early"}
 _CENTRE = {**_IMAGES, "train_size": 1000, "test_size": 1000, "epochs": 40, "learning_rate": 0.01}
 _MANY = {**_IMAGES, "train_size": 10_000, "test_size": 10_000, "epochs": 60, "learning_rate": 0.01}
-# Batch-norm's running statistics lag behind the weights: they are re-estimated before anything is measured.
+# Batch-norm's running statistics lag behind the weights, so they are re-estimated before each measurement.
 _DEEP = {"batch_size": 10, "schedule": "cosine", "learning_rate": 0.02, "batch_norm_statistics": "re-estimated"}
 _FIFTY = {**_DEEP, "train_size": 50, "test_size": 50}
 _THOUSAND = {**_DEEP, "train_size": 1000, "test_size": 1000, "epochs": 30}
@@ -65,7 +65,7 @@ _RATES = tuple({"learning_rate": rate} for rate in (0.0003, 0.003, 0.03))
 _FACTORS = ({}, _RANDOM, _HALF, *_RATES)  # one changed at a time, from the centre
 _LARGE_RATES = ({"learning_rate": 0.01}, {"learning_rate": 0.05}, {"learning_rate": 0.05, **_RANDOM})
 _LABELS = ({}, _RANDOM)
-_NEW = 5  # the first seed of runs that had not been made when their criteria were written
+_NEW = 5  # the first seed that had not been run when the criteria were written
 
 PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
     ("layers", "smoke"): (
@@ -92,7 +92,7 @@ PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
     ),
 }
 PLANS |= {
-    # Points and planar maps have no other size: 1,000 points are all that there are.
+    # Points and maps have no larger size, because the sets have 1,000 points.
     ("layers", "full"): PLANS["layers", "colab"],
     ("maps", "full"): PLANS["maps", "colab"],
     ("training", "full"): (
@@ -107,7 +107,7 @@ PLANS |= {
 
 
 def experiment(kind: str) -> str:
-    """Name of the experiment of one kind of runs.
+    """Return the name of the experiment of one kind of runs.
 
     >>> experiment("layers")
     'stiffness_layers'
@@ -118,14 +118,14 @@ def experiment(kind: str) -> str:
 
 
 def plan(kind: str, profile: str = "smoke", *, dataset: str = "", seeds: int = 0, epochs: int = 0) -> list[RunConfig]:
-    """The runs of one kind at one size, seeds innermost.
+    """Plan the runs of one kind at one size, seeds innermost.
 
     Args:
         kind: ``"layers"``, ``"maps"``, ``"training"`` or ``"deep"``.
         profile: ``"smoke"``, ``"colab"`` or ``"full"``.
-        dataset: Only this data set; one that the plan lacks takes the settings of its first part.
-        seeds: This many seeds instead of the plan's; 0 keeps it. Likewise `epochs`.
-        epochs: Epochs of each run.
+        dataset: Only this data set; empty for all. One outside the plan takes the settings of the first part.
+        seeds: Number of seeds instead of the plan's; 0 keeps the plan's.
+        epochs: Epochs of each run instead of the plan's; 0 keeps the plan's.
 
     >>> [run.dataset for run in plan("maps", seeds=1)]
     ['two_moons', 'spirals']
@@ -144,24 +144,24 @@ def plan(kind: str, profile: str = "smoke", *, dataset: str = "", seeds: int = 0
 
 
 def _datasets(part: Part) -> list[str]:
-    """The data sets of a part, in order."""
+    """Return the data sets of a part, in order."""
     return list(dict.fromkeys(variant["dataset"] for variant in part.variants))
 
 
 def _on(dataset: str, part: Part) -> Part:
-    """A part on one data set alone."""
+    """Return a part restricted to one data set, or moved to it."""
     first = _datasets(part)[0]
     kept = tuple({**variant, "dataset": dataset} for variant in part.variants if variant["dataset"] == first)
     return replace(part, variants=kept)
 
 
 def run(config: RunConfig, *, profile: str, **options: Any) -> Run:
-    """The complete run of a configuration of this chapter, with its probes: loaded, resumed or trained.
+    """Return the complete run of a configuration of this chapter, with its probes: loaded, resumed or trained.
 
     Args:
         config: A configuration of `plan`.
         profile: ``"smoke"``, ``"colab"`` or ``"full"``.
-        **options: For `gendyn_lite.chapters.runner.load_or_run`: root (folder of the runs) and data_root.
+        **options: Options of `gendyn_lite.chapters.runner.load_or_run`: root (folder of the runs) and data_root.
     """
     version = PROBE_VERSIONS[config.experiment.removeprefix("stiffness_")]
     options |= {"probe_version": version, "prepare": lambda loaded: {"probes": probes_for(config, loaded)}}
@@ -172,7 +172,7 @@ run_all = partial(runner.of_kind, plan, run)
 
 
 def _group(asked_by: str, kind: str, *, planar: bool = False) -> Group:
-    """One kind; the page's parameter `dataset` names a set of points, and the runs on images keep theirs."""
+    """Return the group of one kind; the page's parameter `dataset` applies only to the sets of points (`planar`)."""
     left_out = () if planar else ("dataset",)
     return Group(asked_by, lambda profile, values: plan(kind, profile, **without(values, *left_out)))
 

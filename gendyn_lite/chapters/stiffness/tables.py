@@ -1,4 +1,4 @@
-"""Values recorded for each layer, as a long table; values at one training loss, which runs reach at other epochs."""
+"""Tables of chapter 4: values by layer in long form, values at equal training loss, and names of runs."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ import pandas as pd
 from gendyn_lite.errors import UserError
 from gendyn_lite.results.tables import with_sizes
 
-LAYERS, MOVEMENT, LAG = "layers", "movement", "lag"  # probes: the network, and what learned nothing
+LAYERS, MOVEMENT, LAG = "layers", "movement", "lag"  # probes: the network itself, and two baselines
 KINDS = ("all", "within", "between")
 BEFORE, AFTER = "before training", "after training"
 TRUE, HALF, RANDOM = "true labels", "half of the labels random", "random labels"
 
 
 def long_layers(table: pd.DataFrame, *, probe: str = LAYERS) -> pd.DataFrame:
-    """The columns ``<probe>/<layer>:<kind>`` of a tidy table as rows, the layers of each network in their order.
+    """Reshape the columns ``<probe>/<layer>:<kind>`` of a tidy table to a row for each layer, in network order.
 
     Args:
         table: Runs that recorded a layer probe.
-        probe: Which: of the network itself, or of a baseline beside it.
+        probe: The probe: of the network itself, or of a baseline.
 
     Returns:
         The run's columns, ``layer``, ``number`` (from 1), ``position`` in [0, 1] (first to last layer), ``all``,
-        ``within``, ``between`` (mean cosine stiffness), ``state`` ("untrained" at epoch 0, else "trained"), and the
+        ``within`` and ``between`` (mean cosine stiffness), ``state`` ("untrained" at epoch 0, else "trained"), and the
         ``width``, ``depth`` and ``activation`` of an MLP.
 
     Raises:
@@ -56,7 +56,7 @@ def long_layers(table: pd.DataFrame, *, probe: str = LAYERS) -> pd.DataFrame:
 
 
 def reestimated(runs: pd.DataFrame) -> pd.DataFrame:
-    """The runs whose batch-norm's statistics were re-estimated before anything was measured; others are a control.
+    """Keep the runs with re-estimated batch-norm statistics; the other runs are a control.
 
     Args:
         runs: A tidy table.
@@ -65,7 +65,7 @@ def reestimated(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def of_fitted_runs(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of runs that fitted 99 % of their training labels.
+    """Keep the rows of runs that fitted 99 % of their training labels.
 
     Args:
         rows: A table of `long_layers`.
@@ -75,12 +75,12 @@ def of_fitted_runs(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def at_loss(run: pd.DataFrame, column: str, loss: float) -> float:
-    """A column where the training loss of a run first falls to a level, on a line in the log of the loss.
+    """Read off a column where the training loss first falls to a level, interpolated in the logarithm of the loss.
 
     Args:
-        run: Rows of one run, in order.
-        column: Its name.
-        loss: A level that the run reaches.
+        run: Rows of one run, in order of epochs.
+        column: Name of the column.
+        loss: The level, which the run must reach.
 
     >>> at_loss(pd.DataFrame({"train_loss": [2.0, 0.5, 0.1], "value": [0.0, 1.0, 5.0]}), "value", 1.0)
     0.5
@@ -94,13 +94,16 @@ def at_loss(run: pd.DataFrame, column: str, loss: float) -> float:
 
 
 def by_loss(runs: pd.DataFrame, column: str, levels: Sequence[float], *, apart: Sequence[str] = ()) -> pd.DataFrame:
-    """A column at some levels of the training loss, a row per run and level that it reaches: ``level``, ``value``.
+    """Read off a column at several levels of the training loss.
 
     Args:
         runs: A tidy table.
-        column: Its name.
+        column: Name of the column.
         levels: Training losses.
-        apart: Columns that tell apart rows of one run that stands in the table more than once.
+        apart: Columns that distinguish copies of a run that occurs in the table more than once.
+
+    Returns:
+        A row per run and level that it reaches, with ``level`` and ``value``.
     """
     frames = []
     for _, run in runs.sort_values("epoch").groupby(["run_id", *apart], sort=False):
@@ -112,10 +115,10 @@ def by_loss(runs: pd.DataFrame, column: str, levels: Sequence[float], *, apart: 
 
 
 def _orders(table: pd.DataFrame, names: list[str], prefix: str) -> dict[str, list[str]]:
-    """The layers of each network, from input to output.
+    """Return the layers of each network, from input to output.
 
-    The columns stand in the order of the first network that has them; a last layer that a later network has too
-    ("fc") is its last one as well.
+    The columns are in the order of the first network that has them. The last layer of a network ("fc") is moved to the
+    end for later networks that have it too.
     """
     orders: dict[str, list[str]] = {}
     last: set[str] = set()
@@ -127,7 +130,11 @@ def _orders(table: pd.DataFrame, names: list[str], prefix: str) -> dict[str, lis
 
 
 def decoded(runs: pd.DataFrame, column: str, scale: int) -> list[tuple[tuple[str, str, int], list[list[float]]]]:
-    """The rows of numbers that a column holds as text: of each run what it is, when, its seed, and the rows."""
+    """Decode the rows of numbers that a column holds as text.
+
+    Returns:
+        For each run (its condition, when it was measured, its seed) and the rows of numbers.
+    """
     rows = runs[runs[column].notna()]
     when = rows["epoch"].map(lambda epoch: BEFORE if epoch == 0 else AFTER)
     texts = [[list(map(int, line.split())) for line in text.split("/")] for text in rows[column]]
@@ -136,16 +143,16 @@ def decoded(runs: pd.DataFrame, column: str, scale: int) -> list[tuple[tuple[str
 
 
 def subjects(runs: pd.DataFrame) -> pd.Series:
-    """The data of each run, its network where there is more than one on the same data, and its size likewise."""
+    """Name the data of each run, with its network and its size where there are several on the same data."""
     several = runs.groupby("data")["network"].transform("nunique") > 1
     return runs["data"].where(~several, runs["network"] + " on " + runs["data"]) + with_sizes(runs)["size"]
 
 
 def conditions(runs: pd.DataFrame) -> pd.Series:
-    """What each run is, short enough for a menu on a phone: data, labels, learning rate."""
+    """Name each run by data, labels and learning rate, short enough for a menu on a phone."""
     return subjects(runs) + ", " + labelled(runs) + runs["learning_rate"].map(", rate {:g}".format)
 
 
 def labelled(runs: pd.DataFrame) -> pd.Series:
-    """Whether the labels of each run are true, half of them random, or random."""
+    """Name the labels of each run: true, half of them random, or random."""
     return runs["label_corruption"].map({0.0: TRUE, 0.5: HALF, 1.0: RANDOM})

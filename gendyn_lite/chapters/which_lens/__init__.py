@@ -1,1 +1,1 @@
-"""Which lens? The same networks under all five, and what predicts how well they generalize."""
+"""Which lens? All five measures on the same networks, and how well each predicts generalization."""

@@ -1,4 +1,4 @@
-"""Charts of 'Which lens?': each network by a lens and its test error, and how every measure ranks them."""
+"""Charts of 'Which lens?': networks by a measure and by test error, and how well every measure ranks them."""
 
 from __future__ import annotations
 
@@ -7,18 +7,8 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from gendyn_lite.chapters.which_lens.tables import (
-    AXES,
-    CHEAT,
-    LENS,
-    MEASURES,
-    NOTHING,
-    RIVAL,
-    SETTINGS,
-    TARGETS,
-    WIDE,
-    networks,
-)
+from gendyn_lite.chapters.which_lens import tables
+from gendyn_lite.chapters.which_lens.tables import AXES, CHEAT, LENS, MEASURES, NOTHING, RIVAL, SETTINGS
 from gendyn_lite.charts.figure import PALETTE
 from gendyn_lite.charts.parts import Chart, chosen, interval_bars, layered, looks, menu, menus, of_runs, titled, told
 
@@ -36,11 +26,11 @@ AXIS_NAMES = {name: name.replace("_", " ") for name in AXES} | {
     "train_size": "images",
     "label_corruption": "random labels",
 }
-DIGITS, HEIGHT = 3, 17  # of a value; of a measure's row, in pixels
+DIGITS, HEIGHT = 3, 17  # significant digits of a value; height of a measure's row, in pixels
 
 
 def called(measure: str) -> str:
-    """What a measure is called.
+    """Return the name of a measure in charts.
 
     >>> called("within"), called("settings")
     ('stiffness within classes', 'regression on the settings')
@@ -50,28 +40,28 @@ def called(measure: str) -> str:
 
 
 def _with_subject(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of networks or of how they are judged, with what they are called; fully connected ones first."""
+    """Name the networks of each row (family and data) in the column ``subject``; fully connected ones come first."""
     rows = rows.sort_values("family", ascending=False, kind="stable")
     return rows.assign(subject=rows["family"] + " on " + rows["data"])
 
 
 def scatter(runs: pd.DataFrame) -> alt.Chart:
-    """Each network by a measure and by its test error or gap, coloured by a setting; choose all four.
+    """Draw each network by a measure and by its test error or gap, coloured by a setting; menus choose all four.
 
     Args:
-        runs: Runs of experiment ``"which_lens"``; those that did not reach the loss are left out.
+        runs: Runs of experiment ``"which_lens"``; those that did not reach the training loss are left out.
     """
-    each = networks(runs)
+    each = tables.networks(runs)
     rows = _with_subject(each[each["reached"]])
     known = {name: called(name) for name in MEASURES if name in rows and rows[name].notna().any()}
-    kept = [*AXES, *TARGETS]
-    table = rows[["subject", "seed", *kept]].rename(columns=AXIS_NAMES | TARGETS)
+    kept = [*AXES, *tables.TARGETS]
+    table = rows[["subject", "seed", *kept]].rename(columns=AXIS_NAMES | tables.TARGETS)
     values = rows[list(known)].astype(float).map(lambda value: float(f"{value:.{DIGITS}g}")).rename(columns=known)
     table = pd.concat([table.round(4), values], axis=1).reset_index(drop=True)
     varied = [name for name in AXIS_NAMES.values() if table[name].nunique() > 1]
     table[varied] = table[varied].map(lambda value: f"{value:g}" if isinstance(value, float) else str(value))
     lens = menu("lens_measure", known.values(), "measure", value=called("within"))
-    target = menu("lens_target", TARGETS.values(), "against")
+    target = menu("lens_target", tables.TARGETS.values(), "against")
     labels = AXIS_NAMES["label_corruption"]
     axis = menu("lens_axis", varied, "colour by", value=labels if labels in varied else "")
     base = chosen(table, {"subject": menu("lens_subject", table["subject"], "networks")}).add_params(lens, target, axis)
@@ -92,10 +82,10 @@ def scatter(runs: pd.DataFrame) -> alt.Chart:
 
 
 def rankings(judged: pd.DataFrame) -> Chart:
-    """How well every measure orders the networks, with intervals; choose the networks, the labels and the statistic.
+    """Draw how well every measure orders the networks; menus choose the networks, the labels and the statistic.
 
     Args:
-        judged: Of `gendyn_lite.chapters.which_lens.judging.judged`.
+        judged: A table of `gendyn_lite.chapters.which_lens.judging.judged`.
     """
     rows = _with_subject(judged[judged["statistic"].isin(STATISTICS)])
     rows["how"], rows["measure"] = rows["statistic"].map(STATISTICS), rows["measure"].map(called)
@@ -125,10 +115,10 @@ def rankings(judged: pd.DataFrame) -> Chart:
 
 
 def along_axes(judged: pd.DataFrame) -> Chart:
-    """Where each lens agrees and where it points the wrong way: measure against setting; choose the networks.
+    """Draw along which settings each measure points the right way; a menu chooses the networks.
 
     Args:
-        judged: Of `gendyn_lite.chapters.which_lens.judging.judged`.
+        judged: A table of `gendyn_lite.chapters.which_lens.judging.judged`.
     """
     rows = _with_subject(judged[judged["statistic"].isin(AXES) & (judged["labels"] == "true labels")])
     rows["setting"], rows["measure"] = rows["statistic"].map(AXIS_NAMES), rows["measure"].map(called)
@@ -150,12 +140,12 @@ def along_axes(judged: pd.DataFrame) -> Chart:
 
 
 def cases(judged: pd.DataFrame) -> Chart:
-    """In which cases each measure tells networks on the same images apart; choose the networks.
+    """Draw in which cases each measure tells networks on the same images apart; a menu chooses the networks.
 
     Args:
-        judged: Of `gendyn_lite.chapters.which_lens.judging.in_each_case`.
+        judged: A table of `gendyn_lite.chapters.which_lens.judging.in_each_case`.
     """
-    rows = _with_subject(judged[judged["kind"].isin([LENS, RIVAL]) | judged["measure"].isin([WIDE, SETTINGS])])
+    rows = _with_subject(judged[judged["kind"].isin([LENS, RIVAL]) | judged["measure"].isin([tables.WIDE, SETTINGS])])
     about = zip(rows["train_size"], rows["augmented"], rows["label_corruption"], strict=True)
     rows["case"] = [_case(*each) for each in about]
     rows["measure"] = rows["measure"].map(called)
@@ -183,7 +173,7 @@ def cases(judged: pd.DataFrame) -> Chart:
 
 
 def _case(images: int, augmented: bool, corrupted: float) -> str:
-    """What networks on the same images share: their number, augmentation, the share of random labels.
+    """Name what networks on the same images share: number of images, augmentation, share of random labels.
 
     >>> _case(1000, True, 0.0), _case(1000, False, 0.25)
     ('1,000 augmented', '1,000, 25 % random')
@@ -193,11 +183,11 @@ def _case(images: int, augmented: bool, corrupted: float) -> str:
 
 
 def costs(judged: pd.DataFrame, each: pd.DataFrame) -> Chart:
-    """What each measure costs against what it is worth: processor time against the better of two; choose the networks.
+    """Draw what each measure costs (processor time) against what it is worth (right choices between two networks).
 
     Args:
-        judged: Of `gendyn_lite.chapters.which_lens.judging.judged`.
-        each: Of `gendyn_lite.chapters.which_lens.tables.networks`.
+        judged: A table of `gendyn_lite.chapters.which_lens.judging.judged`.
+        each: A table of `gendyn_lite.chapters.which_lens.tables.networks`.
     """
     rows = judged[(judged["statistic"] == "better of two") & (judged["labels"] == "true labels")]
     rows = _with_subject(rows[rows["measure"].isin([name for name, own in MEASURES.items() if own.seconds])])

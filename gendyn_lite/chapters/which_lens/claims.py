@@ -1,6 +1,7 @@
-"""Claims on which lens tells how well a network generalizes: those on record in `claims.toml`, each with its statistic.
+"""Our claims on which measure tells how well a network generalizes.
 
-The independent unit is a setting: intervals come from settings drawn with replacement, two seeds of one stay together.
+The claims are on record in `claims.toml`; this module computes the statistic of each, by its id. The independent unit
+is a setting: intervals come from settings drawn with replacement, and the two seeds of a setting stay together.
 """
 
 from __future__ import annotations
@@ -24,18 +25,18 @@ from gendyn_lite.claims.sections import Section
 LENSES = tuple(name for name, measure in MEASURES.items() if measure.kind == LENS)
 RANKS = ("epoch", "early_to_mid", "kept", "influence", "share", "trace", "within", "between", "critical_length")
 RANKS += ("pair", "random", "adversarial")
-# Seen after the fact on fully connected networks, asked of others.
+# These were noticed on fully connected networks after the fact, and are tested on other networks.
 ALIKE = ("epoch", "adversarial", "sharpness", "pair", "spectral_over_margin")
 WITH_RANDOM = ("epoch", "adversarial", "pair", "sharpness")
 
 
 @dataclass(frozen=True)
 class Judged:
-    """The networks of one data set and family, and how they are judged: with true labels alone, and with all.
+    """The networks of one data set and family.
 
     Attributes:
-        true: With true labels.
-        every: With all.
+        true: The networks with true labels.
+        every: The networks with any labels; None if there are only true labels.
     """
 
     true: Judge
@@ -43,14 +44,15 @@ class Judged:
 
     @cached_property
     def random(self) -> Judge | None:
-        """With random labels, whatever share."""
+        """Judge of the networks with random labels, of every share."""
         some = self.every.table.query("label_corruption > 0") if self.every else pd.DataFrame()
         return Judge(some) if len(some) else None
 
     def estimate(self, value: float, resampled: ranking.Array, *, of: Judge | None = None) -> Estimate:
-        """A statistic with the width of its resampled values as that of its interval, and at least one setting in all.
+        """Return a statistic with an interval as wide as that of its resampled values.
 
-        Where every pair is ordered rightly, so it is in every resample: no proof that the next one would be.
+        The half width is at least 1/settings: if all pairs are ordered correctly, so they are in every resample, but
+        that does not prove that the next pair would be.
         """
         settings = int((of or self.true).table["setting"].nunique())
         found = ranking.interval(value, resampled, settings)
@@ -58,14 +60,14 @@ class Judged:
         return Estimate(value, half / -float(special.stdtrit(settings - 1, LEVEL)), settings - 1, "number", settings)
 
     def agreement(self, measure: str) -> tuple[float, ranking.Array] | None:
-        """Mean over axes of how a measure orders networks that differ in one of them, and the same resampled."""
+        """Average over axes how a measure orders networks that differ in one axis; also for every resample."""
         if measure not in self.true.values or not (axes := self.true.along_axes(measure)).values:
             return None
         return float(np.mean([*axes.values.values()])), np.mean([*axes.resampled.values()], axis=0)
 
     @cached_property
     def shares(self) -> Mapping[str, tuple[float, ranking.Array]]:
-        """Share of right choices less one half, by measure, and the same resampled."""
+        """Share of right choices minus one half by measure, and the same for every resample."""
         return self.true.choice().shares(self.true.weights)
 
 
@@ -75,7 +77,7 @@ def _ranks(judged: Judged, measure: str) -> Estimate | None:
 
 
 def _best_at_worst(judged: Judged) -> Estimate | None:
-    """The largest agreement over lenses, each along the axis where it agrees least."""
+    """Return the largest agreement over lenses, each along the axis where it agrees least."""
     each = [judged.true.along_axes(name) for name in LENSES if name in judged.true.values]
     each = [axes for axes in each if axes.values]
     if not each:
@@ -86,7 +88,7 @@ def _best_at_worst(judged: Judged) -> Estimate | None:
 
 
 def _more_right(judged: Judged, other: str | None = None) -> Estimate:
-    """Share of right choices by the lens that is best elsewhere: less one half, or less that of another."""
+    """Return the share of right choices by the lens that is best elsewhere, minus one half or minus another's share."""
     value, resampled = judged.shares[LENS]
     if other is None:
         return judged.estimate(value, resampled)
@@ -101,7 +103,7 @@ def _right_alike(judged: Judged, measure: str, *, random: bool = False) -> Estim
 
 
 def _flattered(judged: Judged) -> Estimate | None:
-    """τ of stiffness within classes over all networks, less over those with true labels; both of one draw."""
+    """Subtract τ of stiffness within classes over networks with true labels from that over all, in equal resamples."""
     if judged.every is None:
         return None
     true = judged.every.table["label_corruption"].to_numpy() == 0
@@ -132,7 +134,7 @@ RECORD = on_record(__file__, STATISTICS)
 
 
 def of_networks(runs: pd.DataFrame) -> pd.DataFrame:
-    """Claims of runs of experiment ``"which_lens"``, on each data set and family with enough settings.
+    """Judge the claims on runs of experiment ``"which_lens"``, for each data set and family with enough settings.
 
     Args:
         runs: A tidy table of `gendyn_lite.results.load` or `published`.

@@ -9,7 +9,7 @@ from gendyn_lite.chapters.live import exercise, expect
 
 @exercise("agreement along a setting")
 def check_agreement(answer: Callable[[Sequence[float], Sequence[float], Sequence[tuple[int, int]]], float]) -> None:
-    """Check ``agreement(measure, accuracy, pairs)``: right minus wrong orders over all pairs, a tie is neither."""
+    """Check ``agreement(measure, accuracy, pairs)``: right minus wrong orders over all pairs; a tie is neither."""
     cases: list[tuple[list[float], list[float], list[tuple[int, int]], float]] = [
         ([1.0, 2.0], [0.3, 0.4], [(0, 1)], 1.0),
         ([2.0, 1.0], [0.3, 0.4], [(0, 1)], -1.0),
@@ -29,7 +29,7 @@ def check_agreement(answer: Callable[[Sequence[float], Sequence[float], Sequence
 
 @exercise("worst setting")
 def check_worst(answer: Callable[[dict[str, list[int]]], str]) -> None:
-    """Check ``worst(signs)``: the setting along which a measure agrees least in the mean; `signs` has 1, −1 or 0."""
+    """Check ``worst(signs)``: the setting along which a measure agrees least on average; `signs` holds 1, −1 or 0."""
     cases = [
         ({"width": [1, 1, -1], "rate": [-1, -1], "depth": [1]}, "rate"),
         ({"width": [1] * 9 + [-1] * 9, "depth": [1, 1, -1]}, "width"),

@@ -1,4 +1,4 @@
-"""What is measured of every network: its paths while it trains, and at the end all lenses and their rivals."""
+"""The probe of 'Which lens?': paths while a network trains, and at the end all lenses and rival measures."""
 
 from __future__ import annotations
 
@@ -21,22 +21,23 @@ from gendyn_lite.errors import UserError, first_line
 from gendyn_lite.measures import complexity, fisher, intervals, relu_paths, stiffness
 from gendyn_lite.train.probes import Probe
 
-PROBE_VERSION = 1  # of what the probe measures: raise it with every change of that, and old runs stay what they are
-FEW, FEWER, WATCHED, LINES = 64, 16, 32, 24  # training images of the lenses, stepped on, watched; lines of each kind
+PROBE_VERSION = 1  # raise it when the probe changes what it measures, so that old runs are not taken for new ones
+# Training images of the lenses, those stepped on, those watched; lines of each kind.
+FEW, FEWER, WATCHED, LINES = 64, 16, 32, 24
 STEP = 0.01  # size of the step whose influence is measured
-MOST_SHARE = 0.9  # of the Fisher information
+MOST_SHARE = 0.9  # share of the Fisher information that counts as most of it
 
 
 class Seen(NamedTuple):
-    """What a network is looked at with.
+    """The inputs of all measures of one network.
 
     Attributes:
         x: Training images [n, *in_shape], in a class-balanced order.
-        y: The labels that they are trained with.
-        test: Test images and labels that choose (`validation_accuracy`), and those that judge (`held_accuracy`).
+        y: The labels that they are trained with [n].
+        test: Test images and labels for validation (`validation_accuracy`), and those for testing (`held_accuracy`).
         start: The weights before training, by name.
         recording: The paths of the first `FEW` images at every epoch.
-        seed: Of the run.
+        seed: Seed of the run.
     """
 
     x: Tensor
@@ -48,15 +49,16 @@ class Seen(NamedTuple):
 
 
 def lens_probe(config: RunConfig, loaded: ImageData, scratch: Path, *, test: Split | None = None) -> Probe:
-    """A probe that notes the paths of every epoch, and at the last one measures everything.
+    """Make a probe that records the paths of every epoch and measures everything at the last one.
 
-    The last epoch is the one whose training loss is low enough, or the last that there is: the probe looks itself.
+    The last epoch is the one at which training stops, because its loss is low enough, or the last planned one. The
+    probe computes the training loss itself.
 
     Args:
         config: The run.
         loaded: Its data.
-        scratch: Folder of the paths while the run is not complete.
-        test: Test images to judge by, where there are more than the run looks at while it trains.
+        scratch: Folder of the paths until the run is complete.
+        test: Test images for the final accuracy, if they are not those that are evaluated during training.
     """
     x, y = inputs(config, loaded)
     judging = replace(loaded, test=test or loaded.test)
@@ -74,7 +76,7 @@ def lens_probe(config: RunConfig, loaded: ImageData, scratch: Path, *, test: Spl
 
 
 def measured(model: nn.Module, seen: Seen) -> dict[str, Any]:
-    """Every lens and every rival, and the seconds that each took; what is refused says why, and the others go on."""
+    """Compute every lens and rival with its processor time; a refused one records why, and the others go on."""
     found: dict[str, Any] = {}
     for name, lens in LENSES.items():
         started = time.process_time()
@@ -88,9 +90,10 @@ def measured(model: nn.Module, seen: Seen) -> dict[str, Any]:
 
 
 def of_paths(model: nn.Module, seen: Seen) -> dict[str, float]:
-    """Similarity of paths between one epoch and the next: at the end, over training, and early over mid training.
+    """Measure similarity of paths between consecutive epochs: at the end, over training, and its early-to-mid ratio.
 
-    The stages are the first and the second third of the epochs that the network took.
+    The early and the mid stage are the first and the second third of the epochs. ``kept`` compares the last epoch with
+    the first.
     """
     recording = seen.recording
     by_layer = [recording.cross_path_means(layer) for layer in recording.layers]
@@ -106,7 +109,7 @@ def of_paths(model: nn.Module, seen: Seen) -> dict[str, float]:
 
 
 def of_fisher(model: nn.Module, seen: Seen) -> dict[str, float]:
-    """Trace of the empirical Fisher information, the share of weights that holds most of it, and a step's influence."""
+    """Measure the trace of the empirical Fisher information, how few weights hold most of it, and influence."""
     x, y = seen.x[:FEW], seen.y[:FEW]
     flat = torch.cat([value.flatten() for value in fisher.diagonal(model, x, y).values()]).double()
     held = flat.sort(descending=True).values.cumsum(0)
@@ -117,7 +120,7 @@ def of_fisher(model: nn.Module, seen: Seen) -> dict[str, float]:
 
 
 def of_stiffness(model: nn.Module, seen: Seen) -> dict[str, float]:
-    """Stiffness within a class, between classes and the critical length, of training images; with test ones beside."""
+    """Measure stiffness within and between classes and the critical length, also between training and test images."""
     (x, y), (test_x, test_y) = (seen.x[:FEW], seen.y[:FEW]), (part[:FEW] for part in seen.test[0])
     found = stiffness.stiffness_probe(x, y, test=(test_x, test_y), lengths=True)(model, 0)
     names = {"within": "within_cosine", "between": "between_cosine", "critical_length": "critical_length"}
@@ -125,9 +128,9 @@ def of_stiffness(model: nn.Module, seen: Seen) -> dict[str, float]:
 
 
 def of_intervals(model: nn.Module, seen: Seen) -> dict[str, float]:
-    """Mean lengths of generalization intervals: towards an image of the class, at random, and along the gradient.
+    """Measure mean interval lengths: towards an image of the class, at random, and along the gradient of the margin.
 
-    Lines that keep the class as far as they are followed count with that length. Convolutional networks are sampled.
+    Lines that keep their class over the whole range count with its length. On convolutional networks lines are sampled.
     """
     x, y = seen.x[: 2 * FEW], seen.y[: 2 * FEW]
     pairs = intervals.same_class_tuples(y, LINES, seed=seen.seed)
@@ -147,7 +150,7 @@ def of_intervals(model: nn.Module, seen: Seen) -> dict[str, float]:
 
 
 def of_norms(model: nn.Module, seen: Seen) -> dict[str, float]:
-    """Number of weights, and norms of them: each lower is said to be better."""
+    """Compute the number of weights and norms of them; smaller values are said to be better."""
     shape = tuple(seen.x.shape[1:])
     return {
         "parameters": float(models.parameter_count(model)),
@@ -159,7 +162,7 @@ def of_norms(model: nn.Module, seen: Seen) -> dict[str, float]:
 
 
 def of_margins(model: nn.Module, seen: Seen) -> dict[str, float]:
-    """The margin on the training images, and norms over it."""
+    """Compute the margin on the training images, and norms divided by it."""
     shape, margin = tuple(seen.x.shape[1:]), complexity.margin(model, seen.x, seen.y)
     found = {"margin": margin}
     if margin > 0:
@@ -169,7 +172,7 @@ def of_margins(model: nn.Module, seen: Seen) -> dict[str, float]:
 
 
 def of_flatness(model: nn.Module, seen: Seen) -> dict[str, float]:
-    """Sharpness of the training loss, and how the gradients of examples spread."""
+    """Compute the sharpness of the training loss, and the spread of the examples' gradients."""
     gram = stiffness.gradient_gram(model, seen.x[:FEW], seen.y[:FEW])
     assert isinstance(gram, Tensor)
     noise = complexity.gradient_noise(gram)
@@ -177,7 +180,7 @@ def of_flatness(model: nn.Module, seen: Seen) -> dict[str, float]:
 
 
 def of_test(model: nn.Module, seen: Seen) -> dict[str, float]:
-    """What cheats: accuracy on test images that choose. And what is to be predicted: accuracy on those that judge."""
+    """Compute accuracy on validation images, which cheats, and on the other test images, which is to be predicted."""
     names = ("validation_accuracy", "held_accuracy")
     found = {name: _accuracy(model, *part) for name, part in zip(names, seen.test, strict=True)}
     return found | {"n_held": float(len(seen.test[1][1]))}
@@ -196,7 +199,7 @@ LENSES: Mapping[str, Callable[[nn.Module, Seen], dict[str, float]]] = {
 
 
 def _thirds(x: Tensor, y: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """One third of the images of each class, and the other two."""
+    """Split images into one third and two thirds of each class."""
     by_class = y.argsort(stable=True)
     chooses = torch.arange(len(y)) % 3 == 0
     return (x[by_class[chooses]], y[by_class[chooses]]), (x[by_class[~chooses]], y[by_class[~chooses]])
@@ -210,7 +213,7 @@ def _accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
 
 @torch.no_grad()
 def _reached(model: nn.Module, x: Tensor, y: Tensor, loss: float) -> bool:
-    """Whether the mean training loss is at most this; most often a few images say that it is not."""
+    """Whether the mean training loss is at most this; stops as soon as the sum over some images is too large."""
     left = loss * len(y)
     for part, labels in zip(x.split(100), y.split(100), strict=True):
         left -= float(F.cross_entropy(model(part), labels, reduction="sum"))

@@ -1,8 +1,8 @@
-"""How well a measure orders networks by how they generalize: overall, along each axis, at worst, and as a choice.
+"""How well a measure orders networks by generalization: overall, along each setting (axis), and along the worst axis.
 
-A row of a table is a network; networks of one setting differ in their seeds alone. Pairs of networks that differ in
-one axis say whether a measure follows what that axis does, all else equal; a correlation over all networks at once may
-come from one axis alone.
+Each row of a table is a network; networks with the same setting differ only in their seeds. Pairs of networks that
+differ in one axis show whether a measure follows the effect of that axis, all else being equal. A correlation over all
+networks may come from a single axis.
 
 Source: Jiang et al. (2020), Sec. 2 and 3; Dziugaite et al. (2020), Sec. 4.
 """
@@ -21,21 +21,22 @@ from numpy.typing import NDArray
 from scipy.stats import kendalltau
 
 Array = NDArray[np.float64]
-Seen = dict[tuple[bytes, bytes], Array]  # two variables, and how they agree in every resample
+Rows = NDArray[np.intp]  # row numbers of networks in a table
+Seen = dict[tuple[bytes, bytes], Array]  # cache: two variables → their agreement in every resample
 RESAMPLES = 500
-FEWEST_PAIRS = 10  # of an axis; with fewer it says nothing
+FEWEST_PAIRS = 10  # fewest pairs along an axis
 LEVEL = 0.05
 
 
 class Ranked(NamedTuple):
-    """A statistic with its interval of 95 % from resampled settings.
+    """A statistic with its 95 % interval from resampled settings.
 
     Attributes:
         value: The statistic.
         low: Lower end.
         high: Upper end.
-        p: Two-sided p value of 'it is zero'.
-        n: Networks or pairs that it comes from.
+        p: Two-sided p value of the hypothesis that the statistic is zero.
+        n: Number of networks or pairs.
     """
 
     value: float
@@ -49,22 +50,22 @@ class Pairs(NamedTuple):
     """Pairs of networks that differ in one axis.
 
     Attributes:
-        first: Row of the one network, [pairs].
-        second: Row of the other, [pairs].
-        axis: The axis of each, [pairs].
+        first: Row of the first network, [pairs].
+        second: Row of the second network, [pairs].
+        axis: The axis in which they differ, [pairs].
     """
 
-    first: NDArray[np.intp]
-    second: NDArray[np.intp]
+    first: Rows
+    second: Rows
     axis: NDArray[np.str_]
 
     def only(self, kept: NDArray[np.bool_]) -> Pairs:
-        """Some of them."""
+        """Keep some of the pairs."""
         return Pairs(self.first[kept], self.second[kept], self.axis[kept])
 
 
 def tau(measure: Array, target: Array) -> float:
-    """Kendall's τ-b over all pairs of networks; missing where one of the two never changes.
+    """Compute Kendall's τ-b over all pairs of networks; NaN if measure or target is constant.
 
     >>> round(tau(np.array([1.0, 2.0, 3.0]), np.array([0.1, 0.3, 0.2])), 3)
     0.333
@@ -75,12 +76,12 @@ def tau(measure: Array, target: Array) -> float:
 
 
 def partial_tau(measure: Array, target: Array, given: Sequence[Array]) -> float:
-    """Kendall's τ of measure and target with others held fixed, from the inverse of the matrix of all τ.
+    """Compute the partial Kendall's τ of measure and target, from the inverse of the matrix of all τ.
 
     Args:
-        measure: Of each network, [n].
-        target: Of each network, [n].
-        given: What is held fixed, each [n]; one that never changes is left out.
+        measure: Value of each network, [n].
+        target: Value of each network, [n].
+        given: Variables that are held fixed, each [n]; constant ones are left out.
 
     Source: Kendall (1942), 'Partial rank correlation', for one variable; the inverse is the same for more.
 
@@ -99,12 +100,12 @@ def partial_tau(measure: Array, target: Array, given: Sequence[Array]) -> float:
 
 
 def pairs_along(table: pd.DataFrame, axes: Sequence[str], *, same: Sequence[str] = ("seed",)) -> Pairs:
-    """All pairs of networks that differ in one axis, and in nothing else.
+    """Find all pairs of networks that differ in exactly one axis.
 
     Args:
-        table: A row a network.
+        table: A row for each network.
         axes: Columns of settings.
-        same: Further columns in which a pair must agree.
+        same: Further columns in which the two networks must agree.
 
     >>> table = pd.DataFrame({"width": [1, 2, 2], "depth": [1, 1, 2], "seed": 0})
     >>> found = pairs_along(table, ["width", "depth"])
@@ -121,16 +122,14 @@ def pairs_along(table: pd.DataFrame, axes: Sequence[str], *, same: Sequence[str]
     return Pairs(np.array(first, dtype=np.intp), np.array(second, dtype=np.intp), np.array(names, dtype=str))
 
 
-def beyond_noise(
-    accuracy: Array, n_test: Array, first: NDArray[np.intp], second: NDArray[np.intp]
-) -> NDArray[np.bool_]:
+def beyond_noise(accuracy: Array, n_test: Array, first: Rows, second: Rows) -> NDArray[np.bool_]:
     """Whether the test accuracies of two networks differ by more than two standard errors of their difference.
 
     Args:
         accuracy: Of each network on its test images, [n].
-        n_test: How many test images there were, [n].
-        first: Row of the one network of each pair, [pairs].
-        second: Row of the other, [pairs].
+        n_test: Number of test images, [n].
+        first: Row of the first network of each pair, [pairs].
+        second: Row of the second network, [pairs].
 
     >>> beyond_noise(np.array([0.50, 0.54, 0.60]), np.full(3, 1000), np.array([0, 0]), np.array([1, 2])).tolist()
     [False, True]
@@ -140,25 +139,25 @@ def beyond_noise(
 
 
 def signs(measure: Array, target: Array, pairs: Pairs) -> Array:
-    """Of each pair 1 where measure and target order it alike, −1 where they do not, 0 for ties of the measure."""
+    """Return 1 for each pair that measure and target order alike, −1 for the opposite order, 0 for ties."""
     return np.sign(measure[pairs.first] - measure[pairs.second]) * np.sign(target[pairs.first] - target[pairs.second])
 
 
-def draws(clusters: Iterable[Hashable], *, count: int = RESAMPLES, seed: int = 0) -> NDArray[np.int64]:
-    """How often each network is drawn when settings are drawn with replacement, [count, n]: seeds stay together.
+def draws(clusters: Iterable[Hashable], *, count: int = RESAMPLES) -> NDArray[np.int64]:
+    """Draw settings with replacement, and count how often each network is drawn, [count, n]; seeds stay together.
 
     >>> drawn = draws(["a", "a", "b"], count=50)
     >>> bool((drawn[:, 0] == drawn[:, 1]).all()), bool((2 * drawn[:, 0] + 2 * drawn[:, 2] == 4).all())
     (True, True)
     """
     codes, names = pd.factorize(pd.Series(list(clusters)))
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     weights = random.multinomial(len(names), np.full(len(names), 1 / len(names)), size=count)
     return weights[:, codes]
 
 
 def interval(value: float, drawn: Array, n: int) -> Ranked:
-    """A statistic with the percentiles of its resampled values; a resample in which it is not defined is left out.
+    """Return a statistic with percentiles of its resampled values; resamples with NaN are left out.
 
     >>> interval(0.5, np.linspace(0.3, 0.7, 401), 10)
     Ranked(value=0.5, low=0.31..., high=0.69..., p=0.004..., n=10)
@@ -174,16 +173,16 @@ def interval(value: float, drawn: Array, n: int) -> Ranked:
 def overall(
     measure: Array, target: Array, weights: NDArray[np.int64], *, given: Sequence[Array] = (), seen: Seen | None = None
 ) -> Ranked:
-    """Kendall's τ-b over all networks, with others held fixed if any are given, and its interval by resampled settings.
+    """Compute (partial) Kendall's τ-b over all networks, with an interval by resampled settings.
 
-    A network that is drawn twice makes a pair with itself, which is tied in both and counts in no τ-b.
+    A network that is drawn twice makes a pair with itself, which is tied in both variables and does not count in τ-b.
 
     Args:
-        measure: Of each network, [n].
-        target: Of each network, [n].
-        weights: Of `draws`, [resamples, n].
-        given: What is held fixed, each [n], as in `partial_tau`.
-        seen: Of `resampled`.
+        measure: Value of each network, [n].
+        target: Value of each network, [n].
+        weights: The result of `draws`, [resamples, n].
+        given: Variables that are held fixed, each [n], as in `partial_tau`.
+        seen: A cache, as for `resampled`.
     """
     fixed = [one for one in given if np.ptp(one) > 0]
     value = partial_tau(measure, target, fixed) if fixed else tau(measure, target)
@@ -191,17 +190,17 @@ def overall(
 
 
 def resampled(variables: Sequence[Array], weights: NDArray[np.int64], *, seen: Seen | None = None) -> Array:
-    """τ of the first two variables, the others held fixed, in every resample: all pairs at once, by their signs.
+    """Compute τ of the first two variables, with the others held fixed, in every resample.
 
     Args:
-        variables: Of each network, each [n].
-        weights: Of `draws`, [resamples, n].
-        seen: Remembers how two variables agree, for calls with the same weights.
+        variables: Values of each network, each [n].
+        weights: The result of `draws`, [resamples, n].
+        seen: Cache of the agreement of two variables, for calls with the same weights.
 
     Returns:
-        A value a resample, [resamples]; missing where it is not defined.
+        A value for each resample, [resamples]; NaN where it is not defined.
     """
-    drawn = weights.astype(np.float32)  # counts of pairs stay exact in it
+    drawn = weights.astype(np.float32)  # exact for counts of pairs
     seen = {} if seen is None else seen
 
     def agreement(one: Array, other: Array) -> Array:
@@ -233,9 +232,9 @@ class Axes:
     """How far a measure agrees with the target along each axis.
 
     Attributes:
-        values: The mean of `signs`, by axis.
-        resampled: The same in every resample, by axis, each [resamples].
-        n: Pairs of each axis.
+        values: Axis → mean of `signs`.
+        resampled: Axis → the same in every resample, [resamples].
+        n: Axis → number of pairs.
     """
 
     values: dict[str, float] = field(default_factory=dict)
@@ -243,9 +242,9 @@ class Axes:
     n: dict[str, int] = field(default_factory=dict)
 
     def ranked(self) -> dict[str, Ranked]:
-        """Each axis, the mean over them (``"granulated"``) and the least of them (``"worst axis"``).
+        """Return each axis, the mean over axes (``"granulated"``) and the smallest (``"worst axis"``).
 
-        The worst axis of each resample is its own.
+        The worst axis is found anew in each resample.
 
         Source: Jiang et al. (2020), Eq. 4 and 5 (granulated); Dziugaite et al. (2020), Sec. 4 (the worst environment).
         """
@@ -259,12 +258,12 @@ class Axes:
 
 
 def along_axes(agreeing: Array, pairs: Pairs, weights: NDArray[np.int64]) -> Axes:
-    """The mean of `signs` along each axis. A pair counts as often as both of its networks are drawn.
+    """Average `signs` along each axis. In a resample a pair counts by the product of its networks' counts.
 
     Args:
-        agreeing: Of `signs`, [pairs].
+        agreeing: The result of `signs`, [pairs].
         pairs: The pairs.
-        weights: Of `draws`, [resamples, n].
+        weights: The result of `draws`, [resamples, n].
     """
     counts = (weights[:, pairs.first] * weights[:, pairs.second]).astype(float)
     found = Axes()
@@ -278,20 +277,19 @@ def along_axes(agreeing: Array, pairs: Pairs, weights: NDArray[np.int64]) -> Axe
     return found
 
 
-def ceiling(accuracy: Array, n_test: Array, *, count: int = 100, seed: int = 0) -> float:
-    """τ between two measurements of the same test accuracies on as many images: what noise leaves of a perfect order.
+def ceiling(accuracy: Array, n_test: Array) -> float:
+    """Estimate the largest possible τ, given the noise of the test accuracies: τ between two measurements of them.
 
-    As if each network had test images of its own: where all share theirs, noise is shared and the order kept better.
+    100 pairs of measurements are drawn from the binomial distribution, as if each network had test images of its own.
+    If networks share their test images they share noise, and the order is preserved better.
 
     Args:
-        accuracy: Of each network, [n].
-        n_test: How many test images there were, [n].
-        count: Measurements that are drawn, from the binomial distribution.
-        seed: Of the draws.
+        accuracy: Accuracy of each network, [n].
+        n_test: Number of test images, [n].
 
     >>> ceiling(np.array([0.2, 0.5, 0.8]), np.array([1000, 1000, 1000]))
     1.0
     """
-    random = np.random.default_rng(seed)
-    drawn = random.binomial(n_test.astype(int), accuracy, size=(2, count, len(accuracy))) / n_test
+    random = np.random.default_rng(0)
+    drawn = random.binomial(n_test.astype(int), accuracy, size=(2, 100, len(accuracy))) / n_test
     return float(np.nanmean([tau(one, other) for one, other in zip(*drawn, strict=True)]))

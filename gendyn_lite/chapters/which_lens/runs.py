@@ -1,4 +1,4 @@
-"""Which lens? Networks that differ in what changes generalization, all trained to one training loss."""
+"""Runs of 'Which lens?': networks that differ in settings that affect generalization, all trained to one loss."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from gendyn_lite.data.types import ImageData, Split
 from gendyn_lite.results.runs import Run, check_profile, open_run
 
 EXPERIMENT = "which_lens"
-LOSS = 0.05  # mean training loss, in nats, on images as they are: where every network stops
-WATCHED, JUDGING = 300, 6000  # test images that are looked at after every epoch, and at the end
-SCRATCH = "paths"  # in the folder of a run that is not complete
+LOSS = 0.05  # mean training loss on images without augmentation, in nats, at which training stops
+WATCHED, JUDGING = 300, 6000  # number of test images evaluated after every epoch, and at the end
+SCRATCH = "paths"  # subfolder of an incomplete run
 RATES = (0.003, 0.01, 0.03)
 CORRUPTED = (0.1, 0.25, 0.5)
-# Mirrored photographs and shifted digits. Photographs shifted as well were not fitted: of the first 41 networks on
-# CIFAR-10, 18 never reached the loss, nearly all of them these; that was all that had been looked at.
+# Mirrored photographs and shifted digits. Shifting photographs too made them too hard to fit: of the first 41 networks
+# on CIFAR-10 18 never reached the loss, nearly all of them with shifts. Nothing else had been looked at by then.
 AUGMENTED: Mapping[str, Mapping[str, Any]] = {"cifar10": {"flip": True}, "mnist": {"random_crop": 2}}
 
 
 def _grid(**axes: Sequence[Any]) -> list[dict[str, Any]]:
-    """Every combination of some settings.
+    """Return every combination of values of some settings.
 
     >>> _grid(batch_size=(32, 128), weight_decay=(0.0,))
     [{'batch_size': 32, 'weight_decay': 0.0}, {'batch_size': 128, 'weight_decay': 0.0}]
@@ -44,14 +44,14 @@ def _dense(widths: Sequence[int], depths: Sequence[int]) -> list[dict[str, Any]]
 
 
 def _crossed(*each: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], ...]:
-    """Every combination of parts of settings, one from each list."""
+    """Return every combination of partial settings, one from each list."""
     return tuple({key: value for part in parts for key, value in part.items()} for parts in product(*each))
 
 
 _SETTINGS = {"experiment": EXPERIMENT, "schedule": "constant", "stop_at_loss": LOSS, "probe_version": PROBE_VERSION}
 _IMAGES = {**_SETTINGS, "test_size": WATCHED, "epochs": 200, "center_crop": 28}
 _TRUE, _RANDOM = [{}], [{"label_corruption": share} for share in CORRUPTED]
-# All with true labels, the primary analysis: with more images, and with augmented ones.
+# The primary analysis has true labels; it also varies the number of images and augmentation.
 _AMOUNTS = [{"train_size": 1000}, {"train_size": 2000}]
 _FEW = [{"train_size": 1000}]
 _DENSE = _dense((128, 256, 512), (2, 3, 4))
@@ -62,7 +62,7 @@ _DIGITS = {**_SETTINGS, "dataset": "digits", "train_size": 200, "test_size": 300
 
 
 def _parts(dataset: str) -> tuple[Part, ...]:
-    """The networks on one set of images: dense ones, then convolutional ones."""
+    """Return the networks on one set of images: dense ones, then convolutional ones."""
     images = {**_IMAGES, "dataset": dataset}
     ways = [{}, AUGMENTED[dataset]]
     return (
@@ -85,15 +85,16 @@ PLANS: dict[str, tuple[Part, ...]] = {
 
 
 def plan(profile: str = "smoke", *, dataset: str = "", seeds: int = 0) -> list[RunConfig]:
-    """The networks at one size, the two seeds of each setting one after another.
+    """Plan the networks at one size, the seeds of each setting one after another.
 
     Args:
         profile: ``"smoke"`` (12 small networks on digits), ``"colab"`` or ``"full"``.
-        dataset: Only those on this data set; one that the plan lacks takes the settings of its first part.
-        seeds: This many seeds instead of the plan's; 0 keeps it.
+        dataset: Only networks on this data set; empty for all. One outside the plan takes the settings of its first
+            part.
+        seeds: Number of seeds instead of the plan's; 0 keeps the plan's.
 
     Raises:
-        UserError: An unknown profile.
+        UserError: The profile is unknown.
 
     >>> len(plan("smoke")), len(plan("full"))
     (12, 2376)
@@ -107,27 +108,26 @@ def plan(profile: str = "smoke", *, dataset: str = "", seeds: int = 0) -> list[R
 
 
 def _judging(config: RunConfig, data_root: str | Path | None) -> Split:
-    """The test images to judge by, the same for every network: more than are looked at while it trains."""
+    """Return the test images for the final accuracy: the same for every network, and more than during training."""
     test = data.load(config.dataset, root=data_root).test
     chosen = torch.randperm(len(test.y), generator=torch.Generator().manual_seed(0))[:JUDGING]
     return Split(test.x[chosen], test.y[chosen])
 
 
 def run(config: RunConfig, *, profile: str, root: str | Path | None = None, **options: Any) -> Run:
-    """The complete run of a network, with all that is measured of it: loaded, resumed or trained.
+    """Return the complete run of a network with all measurements: loaded, resumed or trained.
 
     Args:
-        config: Of `plan`.
-        profile: Size.
+        config: A configuration of `plan`.
+        profile: ``"smoke"``, ``"colab"`` or ``"full"``.
         root: Folder of the runs.
-        **options: For `gendyn_lite.chapters.runner.load_or_run`: data_root.
+        **options: Options of `gendyn_lite.chapters.runner.load_or_run`: data_root.
     """
 
     def prepare(loaded: ImageData) -> dict[str, Any]:
         scratch = open_run(config, loaded.fingerprint, root=root).path / SCRATCH
-        return {
-            "probes": {"lens": lens_probe(config, loaded, scratch, test=_judging(config, options.get("data_root")))}
-        }
+        test = _judging(config, options.get("data_root"))
+        return {"probes": {"lens": lens_probe(config, loaded, scratch, test=test)}}
 
     options |= {"root": root, "probe_version": PROBE_VERSION}
     done = runner.load_or_run(config, profile=profile, prepare=prepare, **options)

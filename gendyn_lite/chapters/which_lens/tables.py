@@ -1,4 +1,4 @@
-"""The table of 'Which lens?': a row a network, with every measure of it. No torch."""
+"""The table of 'Which lens?': a row for each network, with all its measures. No torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 
 LENS, RIVAL, CHEAT, NOTHING = "lens", "rival", "sees test labels", "no look at the network"
 AXES = ("width", "depth", "batch_size", "learning_rate", "weight_decay", "augmented", "train_size", "label_corruption")
-SETTINGS, CHANCE, WIDE = "settings", "chance", "wide"  # no measurement: they look at no network
+SETTINGS, CHANCE, WIDE = "settings", "chance", "wide"  # stand-ins for measures, which look at no network
 TARGETS = {"error": "test error", "gap": "generalization gap"}
 
 
@@ -18,11 +18,11 @@ class Measure(NamedTuple):
     """A measure of a network.
 
     Attributes:
-        label: What it is called.
-        column: Of the run's table.
-        better: 1 where more of it is said to go with better generalization, −1 where less is.
+        label: Its name in charts.
+        column: Its column in the table of runs.
+        better: 1 if larger values are said to go with better generalization, −1 if smaller ones are.
         kind: `LENS`, `RIVAL`, `CHEAT` or `NOTHING`.
-        seconds: The lens whose time it takes.
+        seconds: The lens (group of measures) whose processor time it has; empty if none.
     """
 
     label: str
@@ -36,8 +36,8 @@ def _of(lens: str, kind: str, **rows: tuple[str, int]) -> dict[str, Measure]:
     return {name: Measure(label, f"lens/{lens}:{name}", better, kind, lens) for name, (label, better) in rows.items()}
 
 
-# The direction is the source's; where the source gives none, the usual argument's. None was chosen by our runs but
-# that of `WIDE`: a rule made up after they had been seen, to show what needs no look at a network.
+# The direction is that of the source, or else of the usual argument. Only that of `WIDE` was chosen by our runs: it is
+# a rule made up after seeing them, to show what can be predicted without looking at a network.
 MEASURES: dict[str, Measure] = {
     "epoch": Measure("epochs to fit", "epoch", -1, LENS),
     **_of(
@@ -95,14 +95,14 @@ MEASURES: dict[str, Measure] = {
 
 
 def networks(runs: pd.DataFrame) -> pd.DataFrame:
-    """A row a network: its settings, whether it reached the loss, what is to be predicted, and every measure.
+    """Return a row for each network: its settings, whether it reached the training loss, targets and measures.
 
     Args:
         runs: Runs of experiment ``"which_lens"``.
 
     Returns:
-        The columns data, family, `AXES`, seed, setting (a text that the seeds of one setting share), reached, epoch,
-        train_accuracy, held_accuracy, error, gap, n_held and those of `MEASURES`; what was refused is missing.
+        The columns data, family, those of `AXES`, seed, setting (text that identifies the setting), reached, epoch,
+        train_accuracy, held_accuracy, error, gap, n_held and those of `MEASURES`; NaN for refused measures.
     """
     last = runs.sort_values("epoch", kind="stable").groupby("run_id", sort=False).tail(1).reset_index(drop=True)
     widths = [_widths(options) for options in last["model_options"]]
@@ -129,15 +129,15 @@ def networks(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _widths(options: Any) -> list[int]:
-    """The widths of a network's layers, from its options or their text; none of a convolutional one."""
+    """Return the widths of a network's layers from its options (or their JSON text); empty if convolutional."""
     return (json.loads(options) if isinstance(options, str) else options).get("widths", [])
 
 
 def completion(table: pd.DataFrame) -> pd.DataFrame:
-    """Of every data set, family and value of an axis: how many networks there are, and the share that reached the loss.
+    """Count the networks, and the share that reached the loss, for each data set, family and value of an axis.
 
     Args:
-        table: Of `networks`.
+        table: A table of `networks`.
     """
     rows = [
         {"data": data, "family": family, "axis": axis, "value": value, "networks": len(some), "reached": reached}

@@ -1,6 +1,6 @@
-"""Capacity: what a class of functions could fit, whatever the labels (Zhang et al., ICLR 2017).
+"""Capacity: what a class of functions can fit, whatever the labels (Zhang et al. 2017).
 
-Networks that fit any labels, exact kernel and linear models, and the complexity measures of learning theory.
+It has networks that fit any labels, exact kernel and linear models, and the complexity measures of learning theory.
 """
 
 from gendyn_lite.measures.capacity.conjugate import conjugate_gradient_regression

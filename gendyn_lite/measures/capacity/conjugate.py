@@ -1,4 +1,4 @@
-"""Kernel regression where no factor fits: conjugate gradients on K in float32, preconditioned after Nyström."""
+"""Kernel regression when a factor of K does not fit in memory: preconditioned conjugate gradients on K in float32."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from gendyn_lite.measures.capacity import given
 from gendyn_lite.measures.capacity.kernels import KernelRegression, gaussian_kernel
 from gendyn_lite.measures.per_example.checks import check_number, check_whole, refuse_if_too_large
 
-ROWS = 2048  # of the kernel matrix in work at a time
-FEW = 512  # in float64
+ROWS = 2048  # rows of the kernel matrix at a time in float32
+FEW = 512  # rows at a time in float64
 
 
 def conjugate_gradient_regression(
@@ -26,29 +26,28 @@ def conjugate_gradient_regression(
     most_steps: int = 1000,
     seed: int = 0,
 ) -> KernelRegression:
-    """`kernel_regression` in a quarter of its memory and a fraction of its time, to a tolerance.
+    """Solve `kernel_regression` to a tolerance, with a quarter of its memory and a fraction of its time.
 
-    The lower triangle of K is held in float32 (2 n² bytes: 7.2 GB for 60,000 points). The preconditioner flattens the
-    largest eigenvalues, which it takes from `centres` random columns of K.
+    The lower triangle of K is stored in float32 (2 n² bytes: 7.2 GB for 60,000 points). The preconditioner removes the
+    largest eigenvalues, which are estimated from `centres` random columns of K.
 
     Args:
-        x: As in `kernel_regression`.
-        y: As there.
+        x: As for `kernel_regression`.
+        y: As for `kernel_regression`.
         width: Standard deviation of the kernel.
         ridge: Added to the diagonal.
         num_classes: Number of classes, or None for the largest label plus one.
-        tolerance: Where to stop: ‖y − (K + ridge I) α‖ relative to ‖y‖, each output by itself. The iteration's own
-            residual only says when to look: the one that counts is computed anew from the points, in float64, and
-            where rounding has left more than the tolerance, the iteration begins again from it.
-        centres: Columns of K that the preconditioner is made of.
-        most_steps: Steps after which it gives up, all beginnings together.
-        seed: Seed of the columns.
+        tolerance: Largest ‖y − (K + ridge I) α‖ relative to ‖y‖, for each output. It is checked with a residual that is
+            computed anew from the points in float64; if that is too large, the iteration restarts from it.
+        centres: Number of columns of K for the preconditioner.
+        most_steps: Most steps over all restarts.
+        seed: Seed of the random columns.
 
     Returns:
         The regression, on the device of x.
 
     Raises:
-        UserError: As `kernel_regression`; or the tolerance is not in (0, 1).
+        UserError: As for `kernel_regression`; or the tolerance is not in (0, 1).
         Failed: The tolerance was not reached.
 
     Source: Frangella, Tropp and Udell (2023), "Randomized Nyström Preconditioning"; here of random columns.
@@ -74,8 +73,8 @@ def conjugate_gradient_regression(
     lengths = targets.norm(dim=0).clamp(min=1e-300)
     gram, alpha, left, steps = _Triangle(points, width, ridge), torch.zeros_like(targets), targets, 0
     share, before = 1.0, float("inf")
-    while not share <= tolerance:  # nor where it is not a number
-        if steps >= most_steps or not share <= before / 2:  # what is left is rounding of K
+    while not share <= tolerance:  # also if the share is NaN
+        if steps >= most_steps or not share <= before / 2:  # the rest is rounding of K
             told = f"{steps} steps leave {share:.1g} of the labels, expected {tolerance:g}"
             raise Failed(f"{told}: take a ridge or more centres")
         more, taken = _solve(gram, precondition, left, tolerance * lengths, most_steps - steps)
@@ -87,17 +86,17 @@ def conjugate_gradient_regression(
 
 
 def _products(points: Tensor, alpha: Tensor, width: float, ridge: float) -> Tensor:
-    """(K + ridge I) α from the points, in float64, a few rows of K at a time."""
+    """Compute (K + ridge I) α from the points in float64, a few rows of K at a time."""
     parts = [gaussian_kernel(rows, points, width) @ alpha for rows in points.split(FEW)]
     return torch.cat(parts) + ridge * alpha
 
 
 def _solve(gram: _Triangle, precondition: _Nystrom, targets: Tensor, goal: Tensor, most: int) -> tuple[Tensor, int]:
-    """Conjugate gradients for every column of targets at once, float64 [n, k] but for the products with the matrix.
+    """Run conjugate gradients for all columns of targets at once, in float64 except for the products with the matrix.
 
     Returns:
-        The solution and the number of steps, at most `most`. It ends where the residual that is carried along reaches
-        the goal; what rounding adds, that residual does not see.
+        The solution and the number of steps, at most `most`. It stops when the updated residual reaches the goal; that
+        residual does not include the rounding of the products.
     """
     alpha, residual = torch.zeros_like(targets), targets.clone()
     z = precondition(residual)
@@ -115,7 +114,7 @@ def _solve(gram: _Triangle, precondition: _Nystrom, targets: Tensor, goal: Tenso
 
 
 class _Triangle:
-    """K + ridge I by blocks of rows of its lower triangle in float32."""
+    """K + ridge I, stored as blocks of rows of its lower triangle in float32."""
 
     def __init__(self, points: Tensor, width: float, ridge: float) -> None:
         self.blocks = []
@@ -127,7 +126,7 @@ class _Triangle:
             self.blocks.append(block)
 
     def __call__(self, v: Tensor) -> Tensor:
-        """The product with v [n, k], computed as products with rows of numbers: these are several times faster."""
+        """Multiply with v [n, k]; it is transposed first, since products with rows are several times faster."""
         given_rows = v.T.to(torch.float32).contiguous()
         found = torch.zeros_like(given_rows)
         for index, block in enumerate(self.blocks):
@@ -138,7 +137,7 @@ class _Triangle:
 
 
 class _Nystrom:
-    """An approximate inverse of K + ridge I: exact along the leading eigenvectors of a Nyström approximation."""
+    """An approximate inverse of K + ridge I, by the leading eigenvectors of a Nyström approximation."""
 
     def __init__(self, points: Tensor, centres: Tensor, width: float, ridge: float) -> None:
         small = gaussian_kernel(centres, centres, width)
@@ -153,7 +152,7 @@ class _Nystrom:
         self.least = float(self.values[0])
 
     def __call__(self, v: Tensor) -> Tensor:
-        """P⁻¹ v, [n, k], scaled so that it leaves alone what is orthogonal to the eigenvectors."""
+        """Compute P⁻¹ v, [n, k], scaled so that vectors orthogonal to the eigenvectors are unchanged."""
         along = self.vectors.T @ v.to(torch.float32)
         scale = (self.least / self.values - 1).to(torch.float32)
         return v + (self.vectors @ (scale[:, None] * along)).to(v.dtype)

@@ -1,7 +1,7 @@
-"""Sums without rounding, from float64 arithmetic alone, and the sum of hinges that takes given values.
+"""Sums without rounding error in float64 arithmetic, and the sum of hinges that takes given values.
 
-A memorizing network has slopes of about n² (the closest two of n projections are about 1/n² apart), which multiply the
-rounding of a projection and of a sum of weights. With plain float64 the residual at n = 10,000 is about 1e-7.
+A memorizing network has slopes of about n², because the closest two of n projections are about 1/n² apart. These slopes
+amplify the rounding of projections and of sums of weights: with plain float64 the residual at n = 10,000 is about 1e-7.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 Number = TypeVar("Number", float, Tensor)
 PROJECTION_BITS = 25
-"""Bits of the entries of a projection: few enough that products with a part of the inputs are exact."""
+"""Bits of the entries of a projection; few enough that products with parts of the inputs are exact."""
 
 
 def cut(x: Tensor, bits: int) -> tuple[Tensor, Tensor]:
@@ -41,7 +41,7 @@ def cut(x: Tensor, bits: int) -> tuple[Tensor, Tensor]:
 
 
 def exact_projection(x: Tensor, a: Tensor) -> Tensor:
-    """⟨a, x_i⟩ rounded once: the same number on every device, for every batch size and order of summation.
+    """Compute ⟨a, x_i⟩ with a single rounding, so that it is equal on every device and for every batch size.
 
     Args:
         x: float64 [n, d].
@@ -66,7 +66,7 @@ def exact_projection(x: Tensor, a: Tensor) -> Tensor:
 
 
 def exact_cumsum(x: Tensor) -> Tensor:
-    """Prefix sums rounded once each, up to 2**-90 or so of the largest entry.
+    """Compute prefix sums with a single rounding each, up to about 2**-90 of the largest entry.
 
     Args:
         x: float64 [n].
@@ -85,7 +85,7 @@ def exact_cumsum(x: Tensor) -> Tensor:
 
 
 def two_sum(a: Number, b: Number) -> tuple[Number, Number]:
-    """The rounded sum of two numbers and its rounding error, exactly (Knuth, TAOCP 4.2.2).
+    """Return the rounded sum of two numbers and its exact rounding error (Knuth, TAOCP 4.2.2).
 
     >>> two_sum(1e16, 1.0)
     (1e+16, 1.0)
@@ -97,13 +97,13 @@ def two_sum(a: Number, b: Number) -> tuple[Number, Number]:
 
 @dataclass
 class Units:
-    """The hidden units of a layer while it is being solved for, and what their rounded weights truly add up to.
+    """The hidden units of a layer that is being solved for, with the exact sum of their rounded weights.
 
     Attributes:
         biases: Their kinks.
         weights: Their weights.
-        high: The sum of the weights, rounded.
-        low: What rounding took from it.
+        high: The rounded sum of the weights.
+        low: The rounding error of that sum.
     """
 
     biases: list[float] = field(default_factory=list)
@@ -122,10 +122,10 @@ class Units:
 
 
 def solve(z: list[float], y: list[float], blocks: int) -> list[Units]:
-    """Walk over the sorted points once; each new weight is chosen against what the rounded ones before it add up to.
+    """Choose the weights in one pass over the sorted points, each given the exact sum of the rounded weights before it.
 
     Args:
-        z: Projections of the points, rising.
+        z: Projections of the points, in rising order.
         y: Their labels.
         blocks: Number of hidden layers.
 
@@ -140,7 +140,7 @@ def solve(z: list[float], y: list[float], blocks: int) -> list[Units]:
     whole, layers, value = Units(), [Units()], 0.0
     for j, (kink, point, label) in enumerate(zip(kinks, z, y, strict=True)):
         if j in starts:
-            # The layer's part of the function stays flat from here on: what later layers add starts from a constant.
+            # From here on the layer's part of the function is constant, and later layers add to a constant.
             closing = -layers[-1].high
             layers[-1].add(kink, closing)
             whole.add(kink, closing)
@@ -156,7 +156,9 @@ def solve(z: list[float], y: list[float], blocks: int) -> list[Units]:
 
 
 def interleaved_kinks(z: list[float]) -> list[float]:
-    """b_1 < z_1 < b_2 < …: past each point by a quarter of the smaller gap beside it (at it, where float64 ends).
+    """Return kinks b_1 < z_1 < b_2 < …, a quarter of the smaller adjacent gap past each point.
+
+    Where float64 has no number in between, a kink is at its point.
 
     >>> interleaved_kinks([0.0, 1.0, 3.0])
     [-1.0, 0.25, 1.25]

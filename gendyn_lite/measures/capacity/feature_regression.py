@@ -1,4 +1,4 @@
-"""Least squares over many features, streamed: in the primal (p × p) or the dual (n × n), whichever is smaller."""
+"""Least squares over many features, streamed: by the primal (p × p) or dual (n × n) matrix, whichever is smaller."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from gendyn_lite.measures.capacity.given import Fitted, as_targets, check_length
 from gendyn_lite.measures.capacity.gram import Cholesky, triangle_bytes
 from gendyn_lite.measures.per_example.checks import refuse_if_too_large
 
-IMAGES = 1000  # at a time
-CHUNK = 2048  # features at a time in the dual, for all examples
-BLOCK = 1024  # rows of the matrix that are factored at a time
+IMAGES = 1000  # images at a time
+CHUNK = 2048  # features at a time for all examples, in the dual
+BLOCK = 1024  # rows of the matrix to factor at a time
 
 
 def feature_regression(
@@ -26,13 +26,13 @@ def feature_regression(
     num_classes: int | None = None,
     device: torch.device | str | None = None,
 ) -> FeatureRegression:
-    """Least squares y ≈ w·φ(x) + c over centred features, with (ΦᵀΦ + ridge I) w = Φᵀy.
+    """Solve least squares y ≈ w·φ(x) + c over centred features: (ΦᵀΦ + ridge I) w = Φᵀy.
 
-    With ridge 0 and more features than examples it is the interpolating solution of smallest norm. Φ is never held
-    whole.
+    With ridge 0 and more features than examples this is the interpolating solution of smallest norm. Φ is never stored
+    as a whole.
 
     Args:
-        features: The features of images, `random_conv_features(...)`.
+        features: The features of images, as from `random_conv_features`.
         x: [n, C, H, W] training images.
         y: [n] integer classes (one-hot columns), or real targets [n] or [n, k].
         ridge: Added to the diagonal.
@@ -40,11 +40,11 @@ def feature_regression(
         device: Where to compute; None is the GPU if there is one, else the CPU.
 
     Returns:
-        The regression, whose parts lie on the device.
+        The regression, with its tensors on the device.
 
     Raises:
-        UserError: The ridge is negative, the matrix would not fit, it is singular (then take ridge > 0), or the labels
-            are no labels of x.
+        UserError: The ridge is negative, the matrix would not fit in memory or is singular (then take ridge > 0), or
+            the labels do not match x.
 
     >>> from gendyn_lite.measures.capacity.features import random_conv_features
     >>> x, y = torch.rand(9, 1, 12, 12), torch.arange(9) % 3
@@ -70,9 +70,9 @@ class FeatureRegression(Fitted):
 
     Attributes:
         features: The feature map.
-        weights: Of the centred features, float64 [p, k].
-        mean: Subtracted from each feature, [p].
-        intercept: [k].
+        weights: Weights of the centred features, float64 [p, k].
+        mean: Mean of each feature, which is subtracted, [p].
+        intercept: The constant c, [k].
     """
 
     features: ConvFeatures
@@ -81,7 +81,7 @@ class FeatureRegression(Fitted):
     intercept: Tensor
 
     def _scores(self, x: Tensor) -> Tensor:
-        """w·φ(x) + c, a batch and a range of features at a time."""
+        """Compute w·φ(x) + c, a batch and a range of features at a time."""
         parts = []
         for batch in x.split(IMAGES):
             images, scores = batch.to(self.weights.device), self.intercept.repeat(len(batch), 1)
@@ -92,7 +92,7 @@ class FeatureRegression(Fitted):
 
 
 class _Stream:
-    """The training set as a stream of features, and what is learned about them on the way."""
+    """The training set as a stream of features, with their means."""
 
     def __init__(self, features: ConvFeatures, x: Tensor, targets: Tensor) -> None:
         self.features, self.x, self.device = features, x, targets.device
@@ -101,18 +101,18 @@ class _Stream:
         self.targets = targets - self.intercept
 
     def part(self, batch: Tensor, first: int, last: int) -> Tensor:
-        """Features of a range of groups for some examples, where the targets are."""
+        """Compute features of a range of groups for some examples, on the device of the targets."""
         return self.features.part(batch.to(self.device), first, last)
 
     def columns(self, first: int, last: int, at: slice) -> Tensor:
-        """Centred features of a range of groups for all examples, float64 [n, c]."""
+        """Compute centred features of a range of groups for all examples, float64 [n, c]."""
         block = torch.cat([self.part(batch, first, last) for batch in self.x.split(IMAGES)])
         self.mean[at] = block.mean(dim=0)
         return block.sub_(self.mean[at])
 
 
 def _ranges(features: ConvFeatures) -> list[tuple[int, int, slice]]:
-    """Ranges of filters that are computed together: first, one after the last, and where their features are."""
+    """Return the ranges of filters that are computed together: first, one after the last, slice of their features."""
     width = features.per_group
     step = max(CHUNK // width, 1)
     stops = [(first, min(first + step, features.groups)) for first in range(0, features.groups, step)]
@@ -120,14 +120,14 @@ def _ranges(features: ConvFeatures) -> list[tuple[int, int, slice]]:
 
 
 def _dual(stream: _Stream, ridge: float) -> Tensor:
-    """w = Φᵀα with (ΦΦᵀ + ridge I) α = y; the features are computed twice."""
+    """Compute w = Φᵀα with (ΦΦᵀ + ridge I) α = y; the features are computed twice."""
     n = len(stream.x)
     triangle, ranges = _zeros(n, stream.device), _ranges(stream.features)
     for part in ranges:
         _add_products(triangle, stream.columns(*part))
     for index, rows in enumerate(triangle):
-        # Centred features are blind to a constant: without this the matrix is singular. The centred targets sum
-        # to 0, so that the solution is the same.
+        # With centred features the matrix is singular along the constant vector, so 1 is added to all entries. This
+        # does not change the solution, because the centred targets sum to 0.
         rows.add_(1)
         rows[:, index * BLOCK :].diagonal().add_(ridge)
     alpha = Cholesky(lambda start, _: triangle[start // BLOCK], n, block=BLOCK).solve(stream.targets)
@@ -135,7 +135,7 @@ def _dual(stream: _Stream, ridge: float) -> Tensor:
 
 
 def _primal(stream: _Stream, ridge: float) -> Tensor:
-    """(ΦᵀΦ + ridge I) w = Φᵀy from sums over batches of examples, after a pass for the means."""
+    """Solve (ΦᵀΦ + ridge I) w = Φᵀy with sums over batches of examples, after a pass for the means."""
     n, p, groups = len(stream.x), len(stream.mean), stream.features.groups
     triangle, right = _zeros(p, stream.device), stream.targets.new_zeros(p, stream.targets.shape[1])
     batches = stream.x.split(IMAGES)
@@ -147,12 +147,12 @@ def _primal(stream: _Stream, ridge: float) -> Tensor:
     for index, rows in enumerate(triangle):
         start, diagonal = index * BLOCK, rows[:, index * BLOCK :].diagonal()
         constant = diagonal <= n * (1e-6 * stream.mean[start : start + len(rows)]) ** 2
-        diagonal.copy_(torch.where(constant, 1, diagonal) + ridge)  # a constant feature gets weight 0
+        diagonal.copy_(torch.where(constant, 1, diagonal) + ridge)  # so constant features get weight 0
     return Cholesky(lambda start, _: triangle[start // BLOCK], p, block=BLOCK).solve(right)
 
 
 def _zeros(size: int, device: torch.device) -> list[Tensor]:
-    """The lower triangle of a size × size matrix of zeros, in blocks of rows."""
+    """Return the lower triangle of a size × size matrix of zeros, in blocks of rows."""
     stops = [(start, min(start + BLOCK, size)) for start in range(0, size, BLOCK)]
     return [torch.zeros(stop - start, stop, dtype=torch.float64, device=device) for start, stop in stops]
 

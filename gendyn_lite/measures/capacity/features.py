@@ -1,4 +1,4 @@
-"""Fixed features of images: Gabor filters, and one layer of random filters."""
+"""Fixed features of images: Gabor filters, and a layer of random filters."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from gendyn_lite.errors import UserError
 from gendyn_lite.measures.capacity.given import as_points, duplicates
 from gendyn_lite.measures.per_example.checks import check_number, check_whole
 
-IMAGES = 256  # at a time
+IMAGES = 256  # images at a time
 
 
 def gabor_features(
     images: Tensor, *, wavelengths: tuple[float, ...] = (4.0, 6.0), orientations: int = 8, grid: int = 7
 ) -> Tensor:
-    """|image ∗ Gabor filter| for every wavelength and orientation, averaged over the cells of a grid.
+    """Compute |image ∗ Gabor filter| for every wavelength and orientation, averaged over the cells of a grid.
 
     Args:
-        images: [n, C, H, W]; uint8 is divided by 255. Channels are filtered one by one.
-        wavelengths: Of the filters, in pixels.
+        images: [n, C, H, W]; uint8 is divided by 255. Each channel is filtered separately.
+        wavelengths: Wavelengths of the filters, in pixels.
         orientations: Number of directions, equally spaced over 180 degrees.
         grid: Cells along each side.
 
@@ -31,11 +31,11 @@ def gabor_features(
         float64 [n, C · wavelengths · orientations · grid²].
 
     Raises:
-        UserError: The inputs are no images, a wavelength is below 2 pixels, or a number is below 1.
+        UserError: The inputs are not images, a wavelength is below 2 pixels, or a number is below 1.
 
     Note:
-        Zhang et al. (2017, Sec. 5) preprocess MNIST "with a Gabor wavelet transform" before the Gaussian kernel and
-        give no parameters. These ones were chosen on 4,000 training images against 4,000 other training images.
+        Zhang et al. (2017, Sec. 5) preprocess MNIST "with a Gabor wavelet transform" before the Gaussian kernel but
+        give no parameters. Ours were chosen by training on 4,000 training images and validating on 4,000 others.
 
     >>> gabor_features(torch.rand(2, 1, 28, 28), orientations=4).shape
     torch.Size([2, 392])
@@ -50,7 +50,7 @@ def gabor_features(
 
 
 def gabor_bank(wavelength: float, orientations: int) -> Tensor:
-    """Even and odd Gabor filters of zero mean and unit norm, in the field's usual bandwidth of one octave (σ = 0.56 λ).
+    """Return even and odd Gabor filters of zero mean and unit norm, with a bandwidth of one octave (σ = 0.56 λ).
 
     Args:
         wavelength: λ in pixels.
@@ -77,10 +77,10 @@ def gabor_bank(wavelength: float, orientations: int) -> Tensor:
 
 
 def as_images(images: Tensor, grid: int = 1) -> Tensor:
-    """Images in float32 in [0, 1] where they were uint8; [n, C, H, W].
+    """Return images [n, C, H, W] in float32; uint8 is divided by 255.
 
     Raises:
-        UserError: They are no images, hold values that are not finite, or are smaller than the grid.
+        UserError: The inputs are not images, have values that are not finite, or are smaller than the grid.
     """
     points = as_points(images, "images")
     if images.ndim != 4:
@@ -90,7 +90,7 @@ def as_images(images: Tensor, grid: int = 1) -> Tensor:
 
 
 def _responses(images: Tensor, bank: Tensor, grid: int) -> Tensor:
-    """The averaged magnitudes of one bank, float64 [n, C · orientations · grid²]."""
+    """Return the averaged magnitudes of one bank, float64 [n, C · orientations · grid²]."""
     n, channels, height, width = images.shape
     single = images.reshape(n * channels, 1, height, width)
     even, odd = (F.conv2d(single, filters[:, None], padding=filters.shape[-1] // 2) for filters in bank)
@@ -99,34 +99,34 @@ def _responses(images: Tensor, bank: Tensor, grid: int) -> Tensor:
 
 
 MOST_FILTERS = 32_000
-CONTRAST = (10 / 255) ** 2  # added to a patch's variance: what is flat stays small
+CONTRAST = (10 / 255) ** 2  # added to a patch's variance, so that flat patches stay small
 WHITENING = 0.1  # added to the variances of normalized patches
 MOST_PATCHES = 50_000
-RESPONSES = {"cpu": 2**20, "cuda": 2**27}  # float32 numbers in work at a time: what stays in a cache, what fills a GPU
+RESPONSES = {"cpu": 2**20, "cuda": 2**27}  # float32 numbers at a time, to stay in the cache or to fill a GPU
 
 
 def random_conv_features(
     images: Tensor, num_filters: int, *, patch: int = 6, grid: int = 2, threshold: float = 0.25, seed: int = 0
 ) -> ConvFeatures:
-    """Draw the filters of a random convolutional layer; nothing in it is trained, and no label is looked at.
+    """Draw the filters of a random convolutional layer, which is not trained and uses no labels.
 
-    Filters are whitened patches of the training images, of unit norm. Every patch of an image is normalized (mean 0,
-    contrast 1), whitened with the statistics of the training patches, multiplied with every filter, rectified on both
-    sides at a threshold and averaged over the cells of a grid.
+    The filters are whitened patches of the training images, with unit norm. Each patch of an image is normalized (mean
+    0, contrast 1), whitened with the statistics of the training patches and multiplied with every filter. The response
+    r is rectified to max(r − t, 0) and max(−r − t, 0) and averaged over the cells of a grid.
 
     Args:
         images: [n, C, H, W] training images, for the statistics and the patches; uint8 is divided by 255.
-        num_filters: Number of filters, 1 to 32,000. There are 2 · grid² features for each.
-        patch: Side of a filter in pixels.
+        num_filters: Number of filters, 1 to 32,000. Each gives 2 · grid² features.
+        patch: Side of a filter, in pixels.
         grid: Cells along each side of the pooling.
-        threshold: Of the rectifiers max(r − t, 0) and max(−r − t, 0).
+        threshold: The threshold t.
         seed: Seed of the filters and of the patches.
 
     Returns:
         The feature map.
 
     Raises:
-        UserError: A number is out of range, there are too few different patches, or the inputs are no images.
+        UserError: A number is out of range, there are too few different patches, or the inputs are not images.
 
     Source: Zhang et al. (2017), Sec. 5, "random convolutional neural net with 32,000 random filters", without
         parameters; these are those of Coates and Ng (2012), Learning Feature Representations with K-means.
@@ -155,10 +155,10 @@ class ConvFeatures:
     """A random convolutional layer; called on images [n, C, H, W] it returns features float64 [n, num_features].
 
     Attributes:
-        filters: float32 [m, C, p, p], the whitening folded in.
-        offsets: float32 [m], what the mean patch contributes.
+        filters: Filters that include the whitening, float32 [m, C, p, p].
+        offsets: Responses of the filters to the mean patch, float32 [m].
         grid: Cells along each side of the pooling.
-        threshold: Of the rectifiers.
+        threshold: Threshold of the rectifiers.
     """
 
     filters: Tensor
@@ -168,12 +168,12 @@ class ConvFeatures:
 
     @property
     def groups(self) -> int:
-        """Number of filters: features are computed a range of filters at a time."""
+        """Number of filters; features are computed for a range of filters at a time."""
         return len(self.filters)
 
     @property
     def per_group(self) -> int:
-        """Features of one filter: two signs in each cell."""
+        """Features of one filter: two signs for each cell."""
         return 2 * self.grid**2
 
     @property
@@ -182,11 +182,11 @@ class ConvFeatures:
         return self.groups * self.per_group
 
     def __call__(self, images: Tensor) -> Tensor:
-        """All features."""
+        """Compute all features."""
         return torch.cat([self.part(part, 0, self.groups) for part in images.split(IMAGES)])
 
     def part(self, images: Tensor, first: int, last: int) -> Tensor:
-        """Features of the filters from `first` up to `last`, float64 [n, (last − first) · per_group]."""
+        """Compute features of the filters from `first` up to `last`, float64 [n, (last − first) · per_group]."""
         images = as_images(images)
         filters, offsets = self.filters[first:last].to(images), self.offsets[first:last].to(images)
         if images.shape[1] != filters.shape[1]:
@@ -196,7 +196,7 @@ class ConvFeatures:
         return torch.cat([self._pooled(part, filters, offsets) for part in images.split(batch)])
 
     def _pooled(self, images: Tensor, filters: Tensor, offsets: Tensor) -> Tensor:
-        """The features of a few images."""
+        """Compute the features of a few images."""
         side = filters.shape[-1]
         mean = F.avg_pool2d(images.mean(1, keepdim=True), side, stride=1)
         square = F.avg_pool2d(images.square().mean(1, keepdim=True), side, stride=1)
@@ -208,7 +208,7 @@ class ConvFeatures:
 
 
 def _draw_patches(images: Tensor, count: int, side: int, generator: torch.Generator) -> Tensor:
-    """Patches from random places of random images, float64 [count, C · side²]."""
+    """Draw patches at random places of random images, float64 [count, C · side²]."""
     n, channels, height, width = images.shape
     which = torch.randint(n, (count,), generator=generator)
     top = torch.randint(height - side + 1, (count,), generator=generator)
@@ -220,13 +220,13 @@ def _draw_patches(images: Tensor, count: int, side: int, generator: torch.Genera
 
 
 def _normalize(patches: Tensor) -> Tensor:
-    """Each patch with mean 0 and contrast 1."""
+    """Normalize each patch to mean 0 and contrast 1."""
     centred = patches - patches.mean(dim=1, keepdim=True)
     return centred / (centred.square().mean(dim=1, keepdim=True) + CONTRAST).sqrt()
 
 
 def _distinct(patches: Tensor, count: int) -> Tensor:
-    """The first patches that are neither flat nor repeated: on MNIST every flat one would give the same filter."""
+    """Return the first patches that are neither flat nor repeated; flat ones would all give the same filter."""
     useful = patches[patches.square().sum(dim=1) > 0]
     repeats = {index for group in duplicates(useful) for index in group[1:]} if len(useful) else set()
     chosen = [index for index in range(len(useful)) if index not in repeats][:count]
@@ -237,7 +237,7 @@ def _distinct(patches: Tensor, count: int) -> Tensor:
 
 
 def _whitening(patches: Tensor) -> tuple[Tensor, Tensor]:
-    """The mean and the symmetric whitening matrix of normalized patches: float64 [d], [d, d]."""
+    """Return the mean and the symmetric whitening matrix of normalized patches: float64 [d], [d, d]."""
     mean = patches.mean(dim=0)
     centred = patches - mean
     values, vectors = torch.linalg.eigh(centred.T @ centred / len(patches))

@@ -1,4 +1,4 @@
-"""What every capacity measure asks of its inputs: finite points, labels that are classes, one for each."""
+"""Checks and conversions of the inputs of capacity measures: finite points, and one label or target for each."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from gendyn_lite.measures.per_example.checks import check_number, dtype_name, re
 
 
 def as_points(x: Tensor, name: str = "x") -> Tensor:
-    """Inputs as points in float64, on the device they are on.
+    """Convert inputs to points in float64, on their device.
 
     Args:
-        x: [n, ...]; uint8 is read as pixels and divided by 255, everything else is taken as it is.
-        name: What the message calls it.
+        x: [n, ...]; uint8 is read as pixels and divided by 255, other values are unchanged.
+        name: Name of x in messages.
 
     Returns:
         float64 [n, d].
 
     Raises:
-        UserError: There are no points, no dimensions, or a value is not finite.
+        UserError: There are no points or no dimensions, or a value is not finite.
 
     >>> as_points(torch.tensor([[0, 255]], dtype=torch.uint8))
     tensor([[0., 1.]], dtype=torch.float64)
@@ -38,7 +38,7 @@ def as_points(x: Tensor, name: str = "x") -> Tensor:
 
 
 def check_points(x: Tensor, name: str = "x") -> None:
-    """Refuse inputs that are not points [n, ...], without a copy in float64."""
+    """Refuse inputs that are not points [n, ...], without copying them to float64."""
     if not isinstance(x, Tensor):
         raise UserError(f"{name} is a {type(x).__name__}, expected a tensor [n, ...]")
     if x.ndim < 1 or x.shape[0] == 0:
@@ -54,20 +54,20 @@ def check_points(x: Tensor, name: str = "x") -> None:
 
 
 def check_length(x: Tensor, y: Tensor) -> None:
-    """Refuse labels whose number is not the number of points."""
+    """Refuse labels if there is not one for each point."""
     if y.ndim == 0 or len(y) != len(x):
         raise UserError(f"x holds {len(x)} points and y has shape {tuple(y.shape)}, expected one label for each point")
 
 
 def check_classes(y: Tensor, num_classes: int | None = None) -> int:
-    """The number of classes of integer labels.
+    """Check integer labels, and return the number of classes.
 
     Args:
         y: [n], integers from 0.
         num_classes: Number of classes, or None for the largest label plus one (at least 2).
 
     Raises:
-        UserError: The labels are no integers, not one for each point, or outside [0, num_classes).
+        UserError: The labels are not integers of shape [n], or are outside [0, num_classes).
 
     >>> check_classes(torch.tensor([0, 2, 1]))
     3
@@ -82,7 +82,7 @@ def check_classes(y: Tensor, num_classes: int | None = None) -> int:
 
 
 def as_targets(y: Tensor, num_classes: int | None = None) -> Tensor:
-    """The right-hand sides of a least-squares problem.
+    """Return the right-hand sides of a least-squares problem.
 
     Args:
         y: Integer classes [n], or real targets [n] or [n, k].
@@ -92,8 +92,8 @@ def as_targets(y: Tensor, num_classes: int | None = None) -> Tensor:
         float64 [n, k]: one-hot rows for classes, else the targets themselves.
 
     Raises:
-        UserError: `num_classes` is given with real targets, labels are out of range, their columns would not fit, or a
-            target is not finite.
+        UserError: `num_classes` is given with real targets, labels are out of range, their columns would not fit in
+            memory, or a target is not finite.
 
     >>> as_targets(torch.tensor([1, 0]))
     tensor([[0., 1.],
@@ -113,22 +113,22 @@ def as_targets(y: Tensor, num_classes: int | None = None) -> Tensor:
 
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
-    """‖a_i − b_j‖², [n, m] in their type: from inner products, with negative rounding set to 0.
+    """Compute ‖a_i − b_j‖², [n, m], from inner products; negative results of rounding are set to 0.
 
-    Rounding is relative to the largest ‖b_j‖², so that points far from the origin are moved to it first.
+    Rounding errors are relative to the largest ‖b_j‖², so points far from the origin are shifted to it first.
 
     >>> squared_distances(torch.tensor([[1e6]]), torch.tensor([[1e6 - 1], [1e6 + 2]]))
     tensor([[1., 4.]])
     """
     mean = b.mean(0)
-    if len(b) * mean.square().sum() > 0.9 * b.square().sum():  # their mean is far larger than what they differ by
+    if len(b) * mean.square().sum() > 0.9 * b.square().sum():  # the mean is far larger than the differences
         a, b = a - mean, b - mean
     distances = torch.addmm(b.square().sum(1)[None], a, b.T, alpha=-2)
     return distances.add_(a.square().sum(1)[:, None]).clamp_(min=0)
 
 
 def duplicates(x: Tensor) -> list[list[int]]:
-    """Groups of equal points, in O(n d).
+    """Find groups of equal points, in O(n d).
 
     Args:
         x: [n, ...].
@@ -147,20 +147,20 @@ def duplicates(x: Tensor) -> list[list[int]]:
 
 
 def check_distinct(points: Tensor, ridge: float) -> None:
-    """Refuse equal points where there is no ridge, naming them: they make the Gram matrix singular."""
+    """Refuse equal points if there is no ridge, because they make the Gram matrix singular; the message names them."""
     if ridge == 0 and (groups := duplicates(points)):
         told = f"equal points make the Gram matrix singular: {name_groups(groups)} (indices)"
         raise UserError(f"{told}: drop the repeats or take ridge > 0")
 
 
-def name_groups(groups: list[list[int]], most: int = 3) -> str:
-    """Groups of indices as text.
+def name_groups(groups: list[list[int]]) -> str:
+    """Write the first three groups of indices as text.
 
-    >>> name_groups([[3, 7], [12, 40, 41], [5, 6]], most=2)
-    '3 = 7, 12 = 40 = 41 and 1 more group'
+    >>> name_groups([[3, 7], [12, 40, 41], [5, 6], [8, 9]])
+    '3 = 7, 12 = 40 = 41, 5 = 6 and 1 more group'
     """
-    shown = ", ".join(" = ".join(map(str, group[:4])) + (" = …" if len(group) > 4 else "") for group in groups[:most])
-    rest = len(groups) - most
+    shown = ", ".join(" = ".join(map(str, group[:4])) + (" = …" if len(group) > 4 else "") for group in groups[:3])
+    rest = len(groups) - 3
     return shown + (f" and {rest} more group{'s' if rest > 1 else ''}" if rest > 0 else "")
 
 
@@ -177,22 +177,22 @@ class Fitted:
     flat: bool
 
     def predict(self, x: Tensor) -> Tensor:
-        """The outputs, float64 [m, k] (or [m] where the targets were [n]), on the device of the regression."""
+        """Return the outputs, float64 [m, k] (or [m] if the targets were [n]), on the device of the regression."""
         scores = self._scores(x)
         return scores.squeeze(1) if self.flat else scores
 
     def _scores(self, x: Tensor) -> Tensor:
-        """The outputs, [m, k]."""
+        """Compute the outputs, [m, k]."""
         raise NotImplementedError
 
     def classify(self, x: Tensor) -> Tensor:
-        """The class with the largest output, int64 [m]."""
+        """Return the class with the largest output, int64 [m]."""
         if not self.is_classifier:
             raise UserError("the regression was fitted to real targets: fit it to integer labels to classify")
         return self.predict(x).argmax(dim=1)
 
     def error(self, x: Tensor, y: Tensor) -> float:
-        """Share of inputs whose class is wrong, in [0, 1]."""
+        """Return the share of inputs that are classified wrongly, in [0, 1]."""
         predicted = self.classify(x)
         check_length(predicted, y)
         check_classes(y)
@@ -200,7 +200,7 @@ class Fitted:
 
 
 def kind_of(y: Tensor) -> tuple[bool, bool]:
-    """Whether targets are classes, and whether they are real and of shape [n].
+    """Return whether targets are classes, and whether they are real numbers of shape [n].
 
     >>> kind_of(torch.tensor([0, 1])), kind_of(torch.rand(2)), kind_of(torch.rand(2, 3))
     ((True, False), (False, True), (False, False))
@@ -209,7 +209,7 @@ def kind_of(y: Tensor) -> tuple[bool, bool]:
 
 
 def solving_device(device: torch.device | str | None) -> torch.device:
-    """Where to solve: by default on the GPU if there is one."""
+    """Return the device to solve on: by default the GPU if there is one, else the CPU."""
     return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 

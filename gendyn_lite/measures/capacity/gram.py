@@ -1,7 +1,7 @@
-"""Equations with a Gram matrix: its Cholesky factor, a block of rows at a time; least squares with many ridges.
+"""Linear equations with a Gram matrix: its Cholesky factor in blocks of rows, and least squares with many ridges.
 
-Of the factored matrix only the lower triangle ever exists. Many ridges are solved by one eigendecomposition, of a
-matrix that may be singular.
+The factor is computed in place, and only the lower triangle is ever stored. Many ridges are solved by one
+eigendecomposition; that matrix may be singular.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class SingularGramError(UserError):
 
 
 def triangle_bytes(n: int, block: int) -> int:
-    """Bytes of the factor of n points in float64, with the work space of one block.
+    """Return the bytes of the factor of n points in float64, with the workspace of one block.
 
     >>> round(triangle_bytes(60_000, 2048) / 1e9, 1)
     15.0
@@ -31,15 +31,15 @@ def triangle_bytes(n: int, block: int) -> int:
 
 
 class Cholesky:
-    """K = L Lᵀ in place, in blocks of rows of the lower triangle: half of the memory of K, a quarter of K and a copy.
+    """Factor K = L Lᵀ in place, in blocks of rows of the lower triangle. It takes half of the memory of K.
 
-    Row block I is asked for once, when it is factored (left-looking): L_IJ = (K_IJ − Σ_k<J L_Ik L_Jkᵀ) L_JJ⁻ᵀ. Nearly
-    all of the n³/3 multiplications are matrix products with a long inner dimension.
+    Each block of rows I is computed once, when it is factored (left-looking): L_IJ = (K_IJ − Σ_k<J L_Ik L_Jkᵀ) L_JJ⁻ᵀ.
+    Nearly all of the n³/3 multiplications are matrix products with a long inner dimension.
 
     Args:
         rows: ``rows(start, stop)`` gives K[start:stop, :stop], a new float64 tensor that becomes the factor's storage.
         n: Number of points.
-        block: Rows a block.
+        block: Rows in a block.
 
     Raises:
         SingularGramError: A pivot is not positive: the matrix is singular to working precision.
@@ -57,7 +57,7 @@ class Cholesky:
             self._factor(rows(start, min(start + block, n)), start)
 
     def _factor(self, row: Tensor, start: int) -> None:
-        """Turn K[start:stop, :stop] into L[start:stop, :stop], where it is."""
+        """Turn K[start:stop, :stop] into L[start:stop, :stop], in place."""
         for at, done in zip(self.starts, self.blocks, strict=False):
             size = len(done)
             part = row[:, at : at + size]
@@ -76,7 +76,7 @@ class Cholesky:
         self.blocks.append(row)
 
     def solve(self, targets: Tensor) -> Tensor:
-        """K⁻¹ times targets.
+        """Compute K⁻¹ times targets.
 
         Args:
             targets: float64 [n, k].
@@ -93,7 +93,7 @@ class Cholesky:
         return solved
 
     def whiten(self, targets: Tensor) -> Tensor:
-        """L⁻¹ times targets, [n, k]: the squares of its entries add up to tᵀ K⁻¹ t, column by column."""
+        """Compute L⁻¹ times targets, [n, k]; the squares of a column's entries sum to tᵀ K⁻¹ t."""
         solved = targets.clone()
         for start, row in zip(self.starts, self.blocks, strict=True):
             part = solved[start : start + len(row)]
@@ -104,10 +104,10 @@ class Cholesky:
 
 
 class RidgeSolution(NamedTuple):
-    """f = Σ_i α_i k(x_i, ·) for one ridge.
+    """The function f = Σ_i α_i k(x_i, ·) for one ridge.
 
     Attributes:
-        ridge: What was added to the diagonal of the Gram matrix.
+        ridge: The ridge, which was added to the diagonal of the Gram matrix.
         alpha: Coefficients, float64 [n, k]; predictions are k(x, x_i) @ alpha.
         squared_norm: ‖f‖², summed over the k outputs.
     """
@@ -120,19 +120,19 @@ class RidgeSolution(NamedTuple):
 def ridge_path(
     gram: Tensor, y: Tensor, ridges: Sequence[float], *, num_classes: int | None = None
 ) -> list[RidgeSolution]:
-    """(K + ridge I) α = y for several ridges, where ridge 0 is the least-squares solution of smallest norm, K⁺ y.
+    """Solve (K + ridge I) α = y for several ridges; ridge 0 gives the minimum-norm least-squares solution K⁺ y.
 
     Args:
-        gram: K = Φ Φᵀ, float64 [n, n], of any rank: of a kernel, or of features whether fewer or more than examples.
+        gram: K = Φ Φᵀ, float64 [n, n] of any rank: of a kernel, or of fewer or more features than examples.
         y: [n] integer classes (one-hot columns), or real targets [n] or [n, k].
-        ridges: Each at least 0.
+        ridges: The ridges, each at least 0.
         num_classes: Number of classes, or None for the largest label plus one.
 
     Returns:
-        A solution for each ridge. Eigenvalues below n · 2⁻⁵² of the largest are rounding, and count as zero.
+        A solution for each ridge. Eigenvalues below n · 2⁻⁵² of the largest one are rounding errors and count as zero.
 
     Raises:
-        UserError: The matrix is not square, symmetric and finite, or zero; a ridge is negative; or y are no labels.
+        UserError: The matrix is not square, symmetric and finite, or is zero; a ridge is negative; or y does not match.
 
     >>> x = torch.tensor([[1.0], [2.0]], dtype=torch.float64)
     >>> (found,) = ridge_path(x @ x.T, torch.tensor([1.0, 2.0]), [0.0])

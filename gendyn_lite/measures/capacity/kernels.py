@@ -1,4 +1,4 @@
-"""Exact regression with a Gaussian kernel: K α = y by Cholesky in float64, with or without ridge; its width."""
+"""Exact regression with a Gaussian kernel: K α = y by Cholesky in float64, with or without a ridge; choice of width."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from gendyn_lite.measures.capacity import given
 from gendyn_lite.measures.capacity.gram import Cholesky, SingularGramError, triangle_bytes
 from gendyn_lite.measures.per_example.checks import available_memory, check_number, refuse_if_too_large
 
-BLOCK = {"cpu": 1024, "cuda": 4096}  # rows of the kernel matrix that are computed and factored at a time
+BLOCK = {"cpu": 1024, "cuda": 4096}  # rows of the kernel matrix to compute and factor at a time
 FACTORS = (0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0)
 
 
 def kernel_regression(
     x: Tensor, y: Tensor, *, width: float, num_classes: int | None = None, **options: Any
 ) -> KernelRegression:
-    """The function f = Σ_i α_i k(x_i, ·) with (K + ridge I) α = y, where k(x, x') = exp(−‖x − x'‖²/(2 width²)).
+    """Fit f = Σ_i α_i k(x_i, ·) with (K + ridge I) α = y, where k(x, x') = exp(−‖x − x'‖²/(2 width²)).
 
-    With ridge 0 it interpolates: f(x_i) = y_i, and of all such functions it has the smallest norm in the kernel's
-    space.
+    With ridge 0 it interpolates, f(x_i) = y_i, and has the smallest norm in the kernel's space of all functions that
+    do.
 
     Args:
         x: [n, ...] training inputs; uint8 is read as pixels and divided by 255.
         y: [n] integer classes (fitted as one-hot columns), or real targets [n] or [n, k].
         width: Standard deviation of the kernel, in the units of x; `choose_width` finds one.
         num_classes: Number of classes, or None for the largest label plus one.
-        **options: Of `KernelFactor`: ridge, device.
+        **options: Options of `KernelFactor`: ridge, device.
 
     Returns:
-        The regression, whose parts lie on the device.
+        The regression, with its tensors on the device.
 
     Raises:
         UserError: The width is not positive, the ridge is negative, the triangle of the Gram matrix (4 n² bytes) would
-            not fit, equal points make it singular (they are named), or labels are no integers from 0.
+            not fit in memory, equal points make it singular (they are named), or labels are not integers from 0.
 
     Source: Zhang et al. (2017), Sec. 5 ("Kα = y", Gaussian kernel on pixels, no regularization).
 
@@ -50,10 +50,10 @@ def kernel_regression(
 
 
 class KernelFactor:
-    """The factored Gram matrix of a Gaussian kernel, to be solved for many sets of labels (true, corrupted, random).
+    """The factored Gram matrix of a Gaussian kernel, for solving with many sets of labels (true, corrupted, random).
 
     Args:
-        x: As in `kernel_regression`, whose errors it raises.
+        x: As for `kernel_regression`, with the same errors.
         width: Standard deviation of the kernel.
         ridge: Added to the diagonal of the Gram matrix.
         device: Where to solve; None is the GPU if there is one, else the CPU.
@@ -78,13 +78,13 @@ class KernelFactor:
         self._cholesky = Cholesky(self._rows, len(points), block=block)
 
     def _rows(self, start: int, stop: int) -> Tensor:
-        """(K + ridge I)[start:stop, :stop]."""
+        """Compute (K + ridge I)[start:stop, :stop]."""
         rows = gaussian_kernel(self.points[start:stop], self.points[:stop], self.width)
         rows[:, start:].diagonal().fill_(1 + self.ridge)
         return rows
 
     def fit(self, y: Tensor, *, num_classes: int | None = None) -> KernelRegression:
-        """The regression of one set of labels, O(n²) each."""
+        """Fit one set of labels, in O(n²)."""
         targets = self._targets(y, num_classes)
         alpha = self._cholesky.solve(targets)
         squared_norm = ((alpha * targets).sum(0) - self.ridge * alpha.square().sum(0)).sum()
@@ -95,11 +95,11 @@ class KernelFactor:
         return given.as_targets(y, num_classes).to(self.device)
 
     def leave_one_out(self, y: Tensor, *, num_classes: int | None = None) -> Tensor:
-        """What the regression without example i predicts for x_i, for every i: y_i − α_i/(K⁻¹)_ii, in O(n³) once.
+        """Predict each x_i by the regression without example i: y_i − α_i/(K⁻¹)_ii. It takes O(n³).
 
         Args:
-            y: As in `kernel_regression`.
-            num_classes: As in `kernel_regression`.
+            y: As for `kernel_regression`.
+            num_classes: As for `kernel_regression`.
 
         Returns:
             float64 [n, k].
@@ -118,7 +118,7 @@ class KernelRegression(given.Fitted):
         points: Training inputs, float64 [n, d].
         alpha: Coefficients, float64 [n, k].
         width: Width of the kernel.
-        ridge: What was added to the diagonal.
+        ridge: The ridge, which was added to the diagonal.
         squared_norm: ‖f‖² in the kernel's space, summed over the k outputs.
     """
 
@@ -138,7 +138,7 @@ class KernelRegression(given.Fitted):
 
 
 def gaussian_kernel(a: Tensor, b: Tensor, width: float) -> Tensor:
-    """exp(−‖a_i − b_j‖²/(2 width²)) in one new tensor.
+    """Compute exp(−‖a_i − b_j‖²/(2 width²)).
 
     Args:
         a: float64 [n, d].
@@ -159,10 +159,10 @@ def _block(device: torch.device) -> int:
 
 
 def _refuse_large_gram(n: int, dimensions: int, block: int, device: torch.device) -> None:
-    """Refuse a Gram matrix that would not fit, saying what would."""
+    """Refuse a Gram matrix that would not fit in memory; the message says how many points would."""
 
     def needed(n: int) -> int:
-        """Bytes of the triangle of the matrix, of the points in float64 and of one block."""
+        """Return the bytes of the triangle of the matrix, the points in float64 and one block."""
         return triangle_bytes(n, block) + 8 * n * dimensions + 8 * min(block, n) * n
 
     fitting = bisect.bisect_right(range(n), available_memory(device), key=needed) - 1
@@ -177,8 +177,8 @@ class WidthChoice(NamedTuple):
     Attributes:
         width: The chosen width.
         median_distance: Median distance between two points.
-        rows: One for each width that was tried: width, factor, loss (leave-one-out mean squared error, or NaN where the
-            Gram matrix was singular to float64), error (leave-one-out share of wrong classes, NaN for real targets).
+        rows: A row for each width that was tried: width, factor, loss (leave-one-out mean squared error; NaN if the
+            Gram matrix was singular in float64), error (leave-one-out share of wrong classes; NaN for real targets).
     """
 
     width: float
@@ -197,9 +197,9 @@ def choose_width(
     seed: int = 0,
     device: torch.device | str | None = None,
 ) -> WidthChoice:
-    """The multiple of the median distance with the smallest leave-one-out squared error on a random subset.
+    """Choose the multiple of the median distance with the smallest leave-one-out squared error on a random subset.
 
-    No test example is looked at. The leave-one-out error is exact and costs one factorization a width.
+    Test examples are not used. The leave-one-out error is exact and costs one factorization for each width.
 
     Args:
         x: [n, ...] training inputs.
@@ -207,7 +207,7 @@ def choose_width(
         ridge: Added to the diagonal of the Gram matrix.
         num_classes: Number of classes, or None for the largest label plus one.
         factors: Multiples of the median distance to try.
-        max_points: Most points used.
+        max_points: Size of the subset.
         seed: Seed of the subset.
         device: Where to solve; None is the GPU if there is one.
 
@@ -215,7 +215,7 @@ def choose_width(
         The width, the median distance, and a row for each width that was tried.
 
     Raises:
-        UserError: Fewer than two distinct points, or no width gives a Gram matrix that is regular in float64.
+        UserError: There are fewer than two distinct points, or no width gives a regular Gram matrix in float64.
 
     >>> x = torch.linspace(0, 6, 40)[:, None]
     >>> choice = choose_width(x, torch.sin(x[:, 0]), ridge=1e-6, device="cpu")
@@ -238,7 +238,7 @@ def choose_width(
 
 
 def median_distance(x: Tensor) -> float:
-    """The median distance between two different points of x [n, ...] (all pairs: O(n²) memory).
+    """Return the median distance of all pairs of points of x [n, ...]; it takes O(n²) memory.
 
     >>> median_distance(torch.tensor([[0.0], [1.0], [3.0]]))
     2.0
@@ -254,7 +254,7 @@ def median_distance(x: Tensor) -> float:
 
 
 def _score(points: Tensor, targets: Tensor, classes: bool, *, width: float, **options: Any) -> dict[str, float]:
-    """The leave-one-out errors of one width; the options are those of `KernelFactor`."""
+    """Return the leave-one-out errors of one width; the options are those of `KernelFactor`."""
     row = {"width": width, "loss": float("nan"), "error": float("nan")}
     try:
         predicted = KernelFactor(points, width=width, **options).leave_one_out(targets)

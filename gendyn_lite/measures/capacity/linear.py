@@ -1,4 +1,4 @@
-"""The linear model: the solution of smallest norm, and gradient descent from zero, which finds it."""
+"""The linear model: its minimum-norm solution, and gradient descent from zero, which converges to it."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ Start = Tensor | Callable[[Tensor], Tensor]
 
 
 def minimum_norm_solution(x: Tensor, y: Tensor, *, num_classes: int | None = None) -> Tensor:
-    """Of all w that minimize ‖X w − y‖ the one with the smallest ‖w‖: X⁺ y.
+    """Return the w with the smallest ‖w‖ among all that minimize ‖X w − y‖: X⁺ y.
 
-    With independent rows (more dimensions than points) it fits exactly, and w = Xᵀ(X Xᵀ)⁻¹ y.
+    If the rows are independent (more dimensions than points) it fits exactly, and w = Xᵀ(X Xᵀ)⁻¹ y.
 
     Args:
-        x: [n, ...] points, the rows of X after flattening; uint8 is read as pixels and divided by 255.
+        x: [n, ...] points, flattened to the rows of X; uint8 is read as pixels and divided by 255.
         y: [n] integer classes (one-hot columns), or real targets [n] or [n, k].
         num_classes: Number of classes, or None for the largest label plus one.
 
     Returns:
-        float64 [d, k], or [d] where the targets are real and [n].
+        float64 [d, k], or [d] for real targets [n].
 
     Raises:
-        UserError: x are no points or y no labels of them.
+        UserError: x or y is invalid, or they do not match.
 
     Source: Zhang et al. (2017), Sec. 5, Eq. 3: the solution that stochastic gradient descent converges to.
 
@@ -43,15 +43,14 @@ def minimum_norm_solution(x: Tensor, y: Tensor, *, num_classes: int | None = Non
 
 
 class Descent(NamedTuple):
-    """Gradient descent on ½‖X w − y‖²/n, with all examples or a mini-batch of them a step.
+    """Gradient descent on ½‖X w − y‖²/n, where each step takes all examples or a mini-batch.
 
     Attributes:
-        weights: Where it ended, float64 [d, k] (or [d]).
+        weights: The final weights, float64 [d, k] (or [d]).
         best: The minimum-norm solution w*, of the same shape.
         learning_rate: The step size.
-        rows: For each recorded step: step, loss, distance (‖w − w*‖ to the minimum-norm solution), relative_distance
-            (of ‖w*‖), norm (‖w‖), outside (‖part of w outside the span of the rows of X‖, from zero only rounding),
-            and what the probe measures.
+        rows: For each recorded step: step, loss, distance (‖w − w*‖), relative_distance (‖w − w*‖/‖w*‖), norm (‖w‖),
+            outside (norm of the part of w outside the span of the rows of X), and the values of the probe.
     """
 
     weights: Tensor
@@ -73,31 +72,31 @@ def gradient_descent_from_zero(
     probe: Probe | None = None,
     seed: int = 0,
 ) -> Descent:
-    """(Stochastic) gradient descent on least squares, and how far each step is from the minimum-norm solution.
+    """Run (stochastic) gradient descent on least squares, and measure the distance to the minimum-norm solution.
 
-    Each gradient, of a mini-batch too, is a combination of rows of X, so that w never leaves their span; of the
-    interpolating solutions only that of smallest norm lies in it. A start other than zero keeps what it has outside
-    the span, for ever. Where all examples can be fitted, mini-batches converge with a constant step size: at the
-    solution the gradient of every batch is zero.
+    Every gradient, also of a mini-batch, is a combination of rows of X, so w stays in their span if it starts at zero.
+    The only interpolating solution in the span is the one of smallest norm. With another start, the part of w outside
+    the span never changes. If all examples can be fitted, mini-batches converge with a constant step size, because at
+    the solution the gradient of every batch is zero.
 
     Args:
         x: [n, ...] points.
         y: [n] integer classes (one-hot columns), or real targets [n] or [n, k].
         steps: Number of steps.
-        batch_size: Examples a step, b, in a new order each epoch; None takes all of them.
-        learning_rate: Step size; None is b/(β + (b − 1) λ) with λ the largest eigenvalue of XᵀX/n and β the largest
-            ‖x_i‖², or 1/λ where a step takes all examples.
-        start: [d, k] or [d], where to begin instead of zero; or a function that gives it, called on w*.
-        records: About how many steps are recorded, equally spaced in log(step).
+        batch_size: Examples b in a step, in a new order each epoch; None for all examples.
+        learning_rate: Step size; None for b/(β + (b − 1) λ) with the largest eigenvalue λ of XᵀX/n and the largest
+            β = ‖x_i‖², or 1/λ if a step takes all examples.
+        start: Initial weights [d, k] or [d] instead of zero, or a function that returns them, given w*.
+        records: Approximate number of recorded steps, equally spaced in log(step).
         num_classes: Number of classes, or None for the largest label plus one.
-        probe: Measures the weights [d, k] at each recorded step.
+        probe: Called with the weights [d, k] at each recorded step.
         seed: Seed of the order of the examples.
 
     Returns:
-        The path.
+        The final weights, the minimum-norm solution, and the recorded steps.
 
     Raises:
-        UserError: A number is out of range, or it diverged (the learning rate is too large).
+        UserError: A number is out of range, or the descent diverged because the learning rate is too large.
 
     Source: Zhang et al. (2017), Sec. 5; the step size of mini-batches is that of Ma, Bassily and Belkin (2018), "The
         Power of Interpolation".
@@ -137,19 +136,19 @@ def gradient_descent_from_zero(
 
 
 def _problem(x: Tensor, y: Tensor, num_classes: int | None) -> tuple[Tensor, Tensor]:
-    """Points [n, d] and targets [n, k] in float64 on one device."""
+    """Return points [n, d] and targets [n, k] in float64 on one device."""
     points = as_points(x)
     check_length(points, y)
     return points, as_targets(y, num_classes).to(points.device)
 
 
 def _shaped(weights: Tensor, y: Tensor) -> Tensor:
-    """[d, k], or [d] where the targets are real and [n]."""
+    """Return the weights as [d, k], or as [d] for real targets [n]."""
     return weights.squeeze(1) if kind_of(y)[1] else weights
 
 
 def _svd(points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The singular value decomposition, cut where float64 ends: U [n, r], values [r], V [d, r]."""
+    """Return the singular value decomposition without values that are rounding errors: U [n, r], s [r], V [d, r]."""
     left, values, right = torch.linalg.svd(points, full_matrices=False)
     cut = float(values.max()) * max(points.shape) * torch.finfo(torch.float64).eps
     rank = int((values > cut).sum())
@@ -157,25 +156,25 @@ def _svd(points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _pseudo_solve(factors: tuple[Tensor, Tensor, Tensor], targets: Tensor) -> Tensor:
-    """X⁺ y from the decomposition of X, [d, k]."""
+    """Compute X⁺ y from the decomposition of X, [d, k]."""
     left, values, right = factors
     return right @ ((left.T @ targets) / values[:, None])
 
 
 def _batches(n: int, batch_size: int | None, seed: int) -> Iterator[Tensor | slice]:
-    """Indices of the examples of each step, epoch after epoch without end; all of them where no size is given."""
+    """Yield the indices of the examples of each step, endlessly; all examples if there is no batch size."""
     generator = torch.Generator().manual_seed(seed)
     while True:
         yield from [slice(None)] if batch_size is None else torch.randperm(n, generator=generator).split(batch_size)
 
 
 def _safe_rate(points: Tensor, values: Tensor, batch_size: int | None) -> float:
-    """A step size with which no step overshoots, in the mean over batches: see `gradient_descent_from_zero`.
+    """Return a step size that does not overshoot on average over batches: see `gradient_descent_from_zero`.
 
     Args:
         points: [n, d].
-        values: Their singular values that are not zero.
-        batch_size: Examples a step; None for all.
+        values: Their nonzero singular values.
+        batch_size: Examples in a step; None for all.
     """
     top = float(values.max()) ** 2 / len(points) if len(values) else 0.0
     largest = top if batch_size is None else float(points.square().sum(1).max())
@@ -184,7 +183,7 @@ def _safe_rate(points: Tensor, values: Tensor, batch_size: int | None) -> float:
 
 
 def _record(step: int, points: Tensor, targets: Tensor, *, w: Tensor, best: Tensor, span: Tensor) -> dict[str, float]:
-    """What is known of one step."""
+    """Return the recorded values of one step."""
     distance, scale = float((w - best).norm()), float(best.norm())
     return {
         "step": step,

@@ -1,4 +1,4 @@
-"""Networks that fit any labels: Theorem 1 of Zhang et al. 2017 and its version of depth k, exact in float64."""
+"""Networks that fit any labels: Theorem 1 of Zhang et al. (2017) and its version of depth k, exact in float64."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from gendyn_lite.measures.capacity.given import as_points, check_classes, check_
 from gendyn_lite.measures.per_example.checks import check_whole
 
 TOLERANCE = 1e-8
-"""Largest residual of a network that is handed out, relative to the largest label (at least 1)."""
+"""Largest residual of a returned network, relative to the largest label (at least 1)."""
 
 
 def memorizing_network(x: Tensor, y: Tensor, *, depth: int = 2, seed: int = 0, draws: int = 20) -> MemorizingNetwork:
-    """A ReLU network c(x) = Σ_j w_j max(⟨a, x⟩ − b_j, 0) with c(x_i) = y_i for every i, in O(n log n).
+    """Build a ReLU network c(x) = Σ_j w_j max(⟨a, x⟩ − b_j, 0) with c(x_i) = y_i for every i, in O(n log n).
 
     Args:
         x: [n, ...] points; uint8 is read as pixels and divided by 255.
         y: [n] labels: integer classes from 0, or any real numbers.
-        depth: Layers of weights: 2 is Theorem 1 (one hidden layer of n units), k has k − 1 hidden layers of at most
-            ⌈n/(k − 1)⌉ + 5 units.
-        seed: Seed of the projection a (of one dimension: a = 1, nothing is drawn).
-        draws: Most projections tried: one that makes two points equal, or so close that the fit is not exact, is
-            redrawn.
+        depth: Number of layers of weights. 2 is Theorem 1 (one hidden layer of n units); k has k − 1 hidden layers of
+            at most ⌈n/(k − 1)⌉ + 5 units.
+        seed: Seed of the projection a (in one dimension a = 1).
+        draws: Most projections to try. A projection is redrawn if it maps two points to the same number, or so close
+            that the fit is not exact.
 
     Returns:
         The network, in float64 on the device of x. With n distinct points in d dimensions and depth 2 it has 2n + d
         weights.
 
     Raises:
-        UserError: Equal points have different labels (they are named), no drawn projection tells the points apart well
-            enough for float64, or x and y are no points and labels.
+        UserError: Equal points have different labels (they are named), no drawn projection separates the points well
+            enough for float64, or x or y is invalid.
 
     Source: Zhang et al. (2017), Theorem 1 with Lemma 1 (depth 2) and Corollary 1 (depth k).
 
     Note:
-        The lower triangular system A w = y, A_ij = max(z_i − b_j, 0), is never formed: between two kinks the network
-        is a line, so w_j are the differences of its slopes. A kink lies past its point by a quarter of the smaller of
-        the two gaps beside it; an error in one slope then shrinks to a third from one gap to the next.
+        The lower triangular system A w = y with A_ij = max(z_i − b_j, 0) is never formed. The network is linear between
+        kinks, so the w_j are the differences of its slopes. Each kink lies past its point by a quarter of the smaller
+        adjacent gap, so that an error in one slope shrinks to a third from one gap to the next.
 
     >>> x = torch.tensor([[0.0], [1.0], [3.0]])
     >>> net = memorizing_network(x, torch.tensor([2.0, -1.0, 5.0]))
@@ -63,15 +63,15 @@ def memorizing_network(x: Tensor, y: Tensor, *, depth: int = 2, seed: int = 0, d
 
 
 class MemorizingNetwork(nn.Module):
-    """A ReLU network over one projection: Σ over layers of Σ_j w_j max(⟨a, x⟩ − b_j, 0).
+    """A ReLU network of one projection: Σ over layers of Σ_j w_j max(⟨a, x⟩ − b_j, 0).
 
-    Called on [n, ...] it returns [n] in float64: the layers' sums are evaluated over sorted kinks, in O(log n) for each
-    point and to the last bits, where the plain sum loses half of its digits to cancellation.
+    Called on [n, ...] it returns [n] in float64. The sums are evaluated over sorted kinks, in O(log n) for each point
+    and to the last bits; the plain sum would lose half of its digits to cancellation.
 
     Attributes:
-        projection: a, [d].
-        biases: For each hidden layer its kinks b, sorted.
-        weights: For each hidden layer its weights w.
+        projection: The projection a, [d].
+        biases: The sorted kinks b of each hidden layer.
+        weights: The weights w of each hidden layer.
         residual: Largest |c(x_i) − y_i| over the points that it was built from.
     """
 
@@ -84,12 +84,12 @@ class MemorizingNetwork(nn.Module):
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Units of each hidden layer: its kinks, two that carry ⟨a, x⟩ on and two that carry the sum so far."""
+        """Units of each hidden layer: its kinks, two units that pass on ⟨a, x⟩ and two that pass on the sum so far."""
         last = len(self.biases) - 1
         return tuple(len(b) + 2 * (i < last) + 2 * (i > 0) for i, b in enumerate(self.biases))
 
     def project(self, x: Tensor) -> Tensor:
-        """⟨a, x_i⟩, [n]: rounded once, so that it does not depend on the batch or the device."""
+        """Compute ⟨a, x_i⟩, [n], with a single rounding, so that it does not depend on the batch or the device."""
         points, a = as_points(x), self.projection.to(torch.float64)
         if points.shape[1] != len(a):
             told = f"points have {points.shape[1]} dimensions"
@@ -97,18 +97,18 @@ class MemorizingNetwork(nn.Module):
         return _with_gradient_of(points @ a, exact_projection(points.detach(), a.detach()))
 
     def forward(self, x: Tensor) -> Tensor:
-        """c(x), float64 [n]."""
+        """Compute c(x), float64 [n]."""
         z = self.project(x)
         layers = [hinge_sum(z, b, w) for b, w in zip(self.biases, self.weights, strict=True)]
         return torch.stack(layers).sum(dim=0)
 
     def classify(self, x: Tensor) -> Tensor:
-        """The nearest class label, int64 [n]."""
+        """Return the nearest class label, int64 [n]."""
         return self(x).round().long()
 
 
 def hinge_sum(z: Tensor, biases: Tensor, weights: Tensor) -> Tensor:
-    """Σ_j w_j max(z_i − b_j, 0) for every i, in O((n + m) log n), accurate where the plain sum cancels.
+    """Compute Σ_j w_j max(z_i − b_j, 0) for every i, in O((n + m) log n) and without cancellation.
 
     Args:
         z: float64 [m].
@@ -131,12 +131,12 @@ def hinge_sum(z: Tensor, biases: Tensor, weights: Tensor) -> Tensor:
 
 
 def _with_gradient_of(plain: Tensor, exact: Tensor) -> Tensor:
-    """The value of `exact` with the gradient of `plain`, which is the same function in ordinary operations."""
+    """Return the value of `exact` with the gradient of `plain`, the same function in ordinary operations."""
     return plain + (exact - plain).detach() if plain.requires_grad else exact
 
 
 def _distinct(points: Tensor, labels: Tensor) -> Tensor:
-    """Indices of one point of each group of equal ones; equal points with different labels are refused."""
+    """Return the indices of the distinct points; refuse equal points with different labels."""
     groups = duplicates(points)
     torn = [group for group in groups if labels[group].unique().numel() > 1]
     if torn:
@@ -148,7 +148,7 @@ def _distinct(points: Tensor, labels: Tensor) -> Tensor:
 
 
 def _best_draw(points: Tensor, labels: Tensor, blocks: int, seed: int, draws: int) -> MemorizingNetwork:
-    """The network of the first projection that fits exactly."""
+    """Return the network of the first projection that fits exactly."""
     generator = torch.Generator().manual_seed(seed)
     dimensions = points.shape[1]
     allowed = TOLERANCE * max(1.0, float(labels.abs().max()))

@@ -1,4 +1,4 @@
-"""Complexities of a class of functions: its VC dimension, and how well it fits random signs."""
+"""Complexity of a class of functions: its VC dimension, and how well it fits random signs."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from gendyn_lite.measures.per_example.checks import check_number, check_whole
 
 
 def vc_dimension_bound(widths: Sequence[int]) -> float:
-    """An upper bound of the VC dimension of a fully connected ReLU network: L + L̄ W log₂(4eR log₂(2eR)).
+    """Bound the VC dimension of a fully connected ReLU network from above: L + L̄ W log₂(4eR log₂(2eR)).
 
-    L is the number of layers of weights, W that of weights and biases, L̄ W the sum over layers of the weights up to
-    that layer, and R = Σ_i i · (units of layer i).
+    L is the number of layers of weights, W the number of weights and biases, L̄ W the sum over layers of the number of
+    weights up to that layer, and R = Σ_i i · (units of layer i).
 
     Args:
         widths: Input dimensions, units of each hidden layer, outputs: ``(2352, 512, 10)`` is the MLP 1x512 of Zhang et
             al.
 
     Returns:
-        The bound. It depends on the architecture alone: not on the data, and not on the labels.
+        The bound. It depends only on the architecture, not on the data or the labels.
 
     Raises:
-        UserError: Fewer than two numbers, or one below 1.
+        UserError: There are fewer than two numbers, or one is below 1.
 
     Source: Bartlett et al. (2019), Nearly-tight VC-dimension and Pseudodimension Bounds for Piecewise Linear Neural
-        Networks, Theorem 7 with one breakpoint and degree 1. It is stated for one output; of several, the sign of one
-        difference of two outputs is meant.
+        Networks, Theorem 7 with one breakpoint and degree 1. It is stated for one output; with several outputs it
+        applies to the sign of the difference of two of them.
 
     >>> round(vc_dimension_bound((2352, 512, 10)) / 1e6, 1)
     38.7
@@ -50,22 +50,23 @@ def vc_dimension_bound(widths: Sequence[int]) -> float:
 
 
 def vc_gap_bound(dimension: float, n: int, *, delta: float = 0.05) -> float:
-    """With probability 1 − δ no classifier of the class has a larger gap between test and train error than this.
+    """Bound the gap between test and train error of all classifiers of a class, with probability 1 − δ.
 
-    √((8/n)(D ln(2en/D) + ln(4/δ))), where the first term is at most 2n ln 2: there are no more than 2^(2n) labellings.
+    The bound is √((8/n)(D ln(2en/D) + ln(4/δ))). Its first term is at most 2n ln 2, since there are at most 2^(2n)
+    labellings.
 
     Args:
         dimension: VC dimension D, or a bound of it.
         n: Number of training examples.
-        delta: Probability of failing.
+        delta: Probability δ that the bound fails.
 
     Returns:
-        The bound, a difference of errors; 1 or more says nothing.
+        The bound, a difference of errors; 1 or more is vacuous.
 
     Raises:
-        UserError: The dimension or n is below 1, or delta outside (0, 1).
+        UserError: The dimension or n is below 1, or delta is outside (0, 1).
 
-    Source: Vapnik (1998), Statistical Learning Theory, with Sauer's lemma. A bound of 1 or more says nothing.
+    Source: Vapnik (1998), Statistical Learning Theory, with Sauer's lemma.
 
     >>> round(vc_gap_bound(10, 1_000_000), 3), vc_gap_bound(1e7, 50_000) > 1
     (0.033, True)
@@ -81,18 +82,18 @@ def vc_gap_bound(dimension: float, n: int, *, delta: float = 0.05) -> float:
 MOST_DRAWS = 100_000
 Predict = Callable[[Tensor], Tensor]
 Fit = Callable[[Tensor, Tensor], Predict]
-"""``fit(x, y)`` trains on inputs and labels and returns the function from inputs to predictions."""
+"""``fit(x, y)`` trains on inputs and labels, and returns a function from inputs to predictions."""
 
 
 class Rademacher(NamedTuple):
-    """An empirical Rademacher complexity over draws of random signs.
+    """An empirical Rademacher complexity, from draws of random signs.
 
     Attributes:
-        values: One for each draw: the mean of sign times prediction, float64 [draws].
+        values: The mean of sign times prediction for each draw, float64 [draws].
         mean: Their mean.
-        low: Lower end of the interval for the mean over all draws of signs.
+        low: Lower end of the confidence interval for the mean over all possible signs.
         high: Upper end.
-        confidence: Of the interval.
+        confidence: Confidence level of the interval.
     """
 
     values: Tensor
@@ -105,26 +106,25 @@ class Rademacher(NamedTuple):
 def empirical_rademacher(
     fit: Fit, x: Tensor, *, draws: int = 10, confidence: float = 0.95, seed: int = 0
 ) -> Rademacher:
-    """R̂ = E_σ [ sup_h (1/n) Σ_i σ_i h(x_i) ] over random signs σ_i = ±1, with the supremum as far as training reaches
-    it.
+    """Estimate R̂ = E_σ [ sup_h (1/n) Σ_i σ_i h(x_i) ] over random signs σ_i = ±1 by training on the signs.
 
-    Training may stop short of the supremum, so this is a lower bound of the class's complexity. A network that fits
-    every random labelling has R̂ = 1, the largest value there is, and the bound that follows from it says nothing.
+    Training may not reach the supremum, so this is a lower bound of the complexity. A network that fits every random
+    labelling has R̂ = 1, the largest possible value, and the bound that follows from it is vacuous.
 
     Args:
-        fit: ``fit(x, signs) -> predict``: trains a fresh function on inputs and signs (int64 −1 or 1, [n]) and returns
-            it; ``predict(x)`` gives [n] real numbers, of which the sign counts (0 is no answer).
-        x: [n, ...] inputs, handed to `fit` as they are.
+        fit: ``fit(x, signs) -> predict``: trains a new function on inputs and signs (int64 −1 or 1, [n]) and returns
+            it; ``predict(x)`` gives [n] real numbers, whose signs are the predictions (0 is no prediction).
+        x: [n, ...] inputs, passed to `fit` unchanged.
         draws: Number of draws of all signs (at least 2).
-        confidence: Of the interval: Student's t over the draws, cut to [−1, 1].
+        confidence: Confidence level of the interval, by Student's t over the draws, cut to [−1, 1].
         seed: Seed of the signs.
 
     Returns:
         The value of each draw, their mean and its interval.
 
     Raises:
-        UserError: There are no points, fewer than two draws, the confidence is outside (0, 1), or the predictions are
-            no finite numbers [n].
+        UserError: There are no points or fewer than two draws, the confidence is outside (0, 1), or the predictions are
+            not finite numbers [n].
 
     Source: Zhang et al. (2017), Sec. 2.2; Bartlett and Mendelson (2002).
 
@@ -147,7 +147,7 @@ def empirical_rademacher(
 
 
 def random_signs(n: int, *, seed: int, draw: int) -> Tensor:
-    """The signs of one draw: int64 [n], −1 or 1, the same wherever they are drawn.
+    """Draw random signs on the CPU, so that they are equal on every device.
 
     Args:
         n: Number of points.
@@ -155,7 +155,7 @@ def random_signs(n: int, *, seed: int, draw: int) -> Tensor:
         draw: Number of the draw, from 0.
 
     Returns:
-        int64 [n].
+        int64 [n], −1 or 1.
 
     >>> sorted(set(random_signs(100, seed=0, draw=0).tolist()))
     [-1, 1]
@@ -165,19 +165,20 @@ def random_signs(n: int, *, seed: int, draw: int) -> Tensor:
 
 
 def rademacher_gap_bound(complexity: float, n: int, *, delta: float = 0.05) -> float:
-    """R̂ + 3 √(ln(2/δ)/(2n)): with probability 1 − δ no classifier with values ±1 has a larger gap test error − train
-    error.
+    """Bound test error minus train error of all classifiers with values ±1, with probability 1 − δ.
+
+    The bound is R̂ + 3 √(ln(2/δ)/(2n)).
 
     Args:
         complexity: R̂, for instance the mean of `empirical_rademacher`.
         n: Number of training examples.
-        delta: Probability of failing.
+        delta: Probability δ that the bound fails.
 
     Returns:
-        The bound, a difference of errors; 1 or more says nothing.
+        The bound, a difference of errors; 1 or more is vacuous.
 
     Raises:
-        UserError: The complexity is not finite, n is below 1, or delta outside (0, 1).
+        UserError: The complexity is not finite, n is below 1, or delta is outside (0, 1).
 
     Source: Mohri et al. (2018), Foundations of Machine Learning, Theorem 3.5.
 
@@ -191,7 +192,7 @@ def rademacher_gap_bound(complexity: float, n: int, *, delta: float = 0.05) -> f
 
 
 def _check(predictions: Tensor, n: int) -> Tensor:
-    """Predictions in float64 on the CPU, or a refusal that says what `fit` should have given."""
+    """Return predictions in float64 on the CPU; refuse those that are not finite numbers [n]."""
     if not isinstance(predictions, Tensor) or predictions.shape != (n,) or not torch.isfinite(predictions).all():
         shape = tuple(predictions.shape) if isinstance(predictions, Tensor) else type(predictions).__name__
         raise UserError(f"fit(x, signs)(x) gave {shape}, expected finite numbers of shape ({n},)")

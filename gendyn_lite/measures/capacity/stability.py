@@ -1,4 +1,4 @@
-"""Uniform stability, and all classical measures in one table: why they do not tell true from random labels."""
+"""Uniform stability, and a table of the classical measures that shows why they do not tell true from random labels."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ WHY = {
 
 
 class Stability(NamedTuple):
-    """What replacing single labels changed, in 0-1 loss.
+    """Changes of the 0-1 loss when single labels are replaced.
 
     Attributes:
-        beta: The largest of these changes: a lower bound of the uniform stability β.
-        at_replaced: For each swap the change of the loss at the replaced example, float64 [swaps].
+        beta: The largest change, a lower bound of the uniform stability β.
+        at_replaced: Change of the loss at the replaced example for each swap, float64 [swaps].
         replaced: Index of each replaced example, int64 [swaps].
     """
 
@@ -40,25 +40,26 @@ class Stability(NamedTuple):
 def replace_one_stability(
     fit: Fit, x: Tensor, y: Tensor, *, num_classes: int | None = None, swaps: int = 10, seed: int = 0
 ) -> Stability:
-    """Replace the label of one training example at a time by another class, train again, and see whose loss changed.
+    """Replace the label of one training example at a time, train again, and measure the change of its loss.
 
-    A learner that fits every label has β = 1, the worst there is, on true and on random labels alike: it answers y_i
-    at x_i, and the new label once that was replaced. Uniform stability, a supremum over data sets, cannot see labels.
+    A learner that fits every label has β = 1, the worst value, on true and on random labels alike: it predicts y_i at
+    x_i, and the new label once the label is replaced. Uniform stability is a supremum over data sets and therefore does
+    not depend on the labels.
 
     Args:
         fit: ``fit(x, y) -> predict``: trains on inputs and classes (int64 [n]); ``predict(x)`` gives classes, int64
             [m].
-        x: [n, ...] training inputs, handed to `fit` as they are.
+        x: [n, ...] training inputs, passed to `fit` unchanged.
         y: [n] integer labels, true or random.
         num_classes: Number of classes, or None for the largest label plus one.
-        swaps: Number of examples replaced, one at a time.
+        swaps: Number of examples whose label is replaced, one at a time.
         seed: Seed of the examples and of their new labels.
 
     Returns:
         The changes.
 
     Raises:
-        UserError: The labels are no integers from 0, `swaps` is outside 1 to n, or the predictions are no classes.
+        UserError: The labels are not integers from 0, `swaps` is outside 1 to n, or the predictions are not classes.
 
     Source: Zhang et al. (2017), Sec. 2.2; Bousquet and Elisseeff (2002), Stability and Generalization.
 
@@ -87,7 +88,7 @@ def replace_one_stability(
 
 
 def _is_wrong(predict: Predict, x: Tensor, y: Tensor) -> bool:
-    """The 0-1 loss of one example."""
+    """Return the 0-1 loss of one example."""
     classes = predict(x)
     if not isinstance(classes, Tensor) or classes.shape != y.shape or classes.is_floating_point():
         raise UserError(f"fit(x, y)(x) gave no classes: expected an integer tensor of shape {tuple(y.shape)}")
@@ -95,14 +96,14 @@ def _is_wrong(predict: Predict, x: Tensor, y: Tensor) -> bool:
 
 
 def stability_gap_bound(beta: float, n: int, *, delta: float = 0.05) -> float:
-    """2β + (4nβ + 1) √(ln(1/δ)/(2n)): with probability 1 − δ the gap test loss − train loss is no larger (losses ≤ 1).
+    """Bound test loss minus train loss for losses in [0, 1], with probability 1 − δ: 2β + (4nβ + 1) √(ln(1/δ)/(2n)).
 
-    It says something only where β falls faster than 1/√n.
+    It tends to 0 only if β decreases faster than 1/√n.
 
     Args:
         beta: Uniform stability.
         n: Number of training examples.
-        delta: Probability of failing.
+        delta: Probability δ that the bound fails.
 
     Returns:
         The bound, a difference of losses.
@@ -131,27 +132,26 @@ def label_account(
     squared_norms: tuple[float, float] | None = None,
     delta: float = 0.05,
 ) -> list[dict[str, object]]:
-    """For each measure: its value and its bound of the gap on true and on random labels, beside the gaps that were
-    seen.
+    """Compare the bounds of complexity measures with the observed gaps, on true and on random labels.
 
-    A bound must hold on random labels too, where the gap is nearly chance. So a measure that is the same for both
-    cannot be below that gap, and is no reason why the gap is small on true labels. It separates them only if its bound
-    on true labels lies below the gap on random ones.
+    A bound must hold on random labels too, where the gap is nearly that of guessing. So the bound of a measure that is
+    equal for both kinds of labels cannot be below that gap, and cannot explain why the gap is small on true labels. A
+    measure separates them only if its bound on true labels is below the gap on random ones.
 
     Args:
         n: Number of training examples.
         gap_true: Test error minus train error after training on true labels, in [0, 1].
         gap_random: The same after training on random labels.
-        vc_dimension: Of the class of networks, for instance `vc_dimension_bound(widths)`.
-        rademacher: Of the class, for instance `empirical_rademacher(...)`.
-        stability: β on true and on random labels, for instance of `replace_one_stability(...)`.
-        squared_norms: ‖f‖² of the kernel interpolant of true and of random labels: √(‖f‖²/n) bounds the Rademacher
-            complexity of the ball in which it lies. For contrast: it depends on the labels.
-        delta: Probability with which a bound may fail.
+        vc_dimension: VC dimension of the class of networks, for instance `vc_dimension_bound(widths)`.
+        rademacher: Rademacher complexity of the class, for instance `empirical_rademacher(...)`.
+        stability: β on true and on random labels, for instance from `replace_one_stability(...)`.
+        squared_norms: ‖f‖² of the kernel interpolant of true and of random labels. √(‖f‖²/n) bounds the Rademacher
+            complexity of the ball around zero that contains it; unlike the others it depends on the labels.
+        delta: Probability δ that a bound fails.
 
     Returns:
-        One row for each measure that was given: measure, sees_labels, value_true, value_random, bound_true,
-        bound_random, gap_true, gap_random, vacuous (its bound on true labels is 1 or more), separates, why.
+        A row for each measure that was given: measure, sees_labels, value_true, value_random, bound_true, bound_random,
+        gap_true, gap_random, vacuous (whether its bound on true labels is 1 or more), separates, why.
 
     Raises:
         UserError: A gap is outside [−1, 1], or n below 1.

@@ -1,4 +1,4 @@
-"""The diagonal of the Fisher information: the mean over examples of squared per-example gradients."""
+"""The diagonal of the Fisher information: the mean of squared per-example gradients."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from gendyn_lite.measures.per_example.passes import Loss, cross_entropy, visit
 
 KINDS = ("empirical", "true", "monte_carlo")
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
-BATCH_BYTES = {"cpu": 64 << 20, "cuda": 2 << 30}  # of activations: on a CPU small batches stay in the cache
-FEWEST, MOST = 32, 1024  # examples in a batch where memory allows
+BATCH_BYTES = {"cpu": 64 << 20, "cuda": 2 << 30}  # of activations; on a CPU small batches stay in the cache
+FEWEST, MOST = 32, 1024  # examples in a batch, if memory allows
 
 
 @torch.inference_mode(False)
@@ -30,27 +30,27 @@ def diagonal(
     batch_size: int | None = None,
     **options: Any,
 ) -> dict[str, Tensor]:
-    """The diagonal of the Fisher information: for each weight the mean over examples of its squared gradient.
+    """Compute the diagonal of the Fisher information: for each weight the mean over examples of its squared gradient.
 
-    The gradient is that of one example's loss, squared *before* the mean; the square of a batch's mean gradient is
-    something else and much smaller. No example's gradient of the whole network is ever stored.
+    The gradient of each example's loss is squared *before* taking the mean. The square of a batch's mean gradient is
+    something else, and much smaller. Per-example gradients of the whole network are never stored.
 
     Args:
-        model: Any network, batch-norm and dropout in eval mode; left as it was.
-        x: Inputs [n, ...], as the network takes them (standardized); or a DataLoader of inputs and labels.
-        y: Labels int64 [n]; needed for the empirical Fisher only.
-        kind: ``"empirical"``: gradients at the observed labels. ``"true"``: the expectation over labels drawn from the
-            network's own output, exactly, by one backward pass for each class. ``"monte_carlo"``: the same expectation
-            by `samples` draws for each example.
-        batch_size: Examples at a time; by default as many as memory and cache suggest. It does not change the result.
-        **options: Of `DiagonalSum`: samples, seed, precision, loss, output.
+        model: Any network, with batch-norm and dropout in eval mode; it is not changed.
+        x: Preprocessed inputs [n, ...], or a DataLoader of inputs and labels.
+        y: Labels int64 [n]; needed only for the empirical Fisher information.
+        kind: ``"empirical"``: gradients at the observed labels. ``"true"``: the exact expectation over labels drawn
+            from the network's output, with a backward pass for each class. ``"monte_carlo"``: the same expectation,
+            estimated with `samples` draws for each example.
+        batch_size: Examples at a time; by default as many as memory and cache suggest. It does not affect the result.
+        **options: Options of `DiagonalSum`: samples, seed, precision, loss, output.
 
     Returns:
-        Name of each trainable parameter → its diagonal, in its shape.
+        Name of each trainable parameter → its diagonal, in the parameter's shape.
 
     Raises:
-        UserError: Train mode with batch-norm or dropout; a parameter that gets no gradient; a gradient that is not
-            finite (naming the example); labels that do not fit.
+        UserError: The network is in train mode with batch-norm or dropout; a parameter gets no gradient; a gradient is
+            not finite (the message names the example); or the labels do not fit.
 
     Source: Jiang, Eq. 7 and 9 (empirical); Martens (2020), New insights and perspectives on the natural gradient
         method, Sec. 5 and 11, on the difference of the kinds.
@@ -76,24 +76,24 @@ def diagonal(
 
 
 class DiagonalSum:
-    """A diagonal in the making, batch by batch, for data that is not in memory at once.
+    """Accumulates the diagonal of the Fisher information batch by batch, for data that does not fit in memory.
 
     Args:
         model: The network, in eval mode.
         kind: As for `diagonal`.
-        samples: Draws for each example.
+        samples: Number of draws for each example.
         seed: Seed of the draws.
-        precision: ``"float32"`` (what the network is in), or ``"bfloat16"``, ``"float16"`` for the forward and backward
-            pass on a GPU; squares are summed in float32 all the same.
-        loss: Function of (logits, y) that gives the loss of each example, [n], for the empirical kind.
-        output: Function of what the network gives that gives the logits, for one that gives a tuple or a dict.
+        precision: ``"float32"`` (the network's own precision), or ``"bfloat16"`` or ``"float16"`` for the forward and
+            backward pass on a GPU. Squares are always summed in float32 (or float64).
+        loss: ``loss(logits, y)`` returns the loss of each example, [n]; used for the empirical kind.
+        output: Extracts the logits from the network's output, if that is a tuple or a dict.
 
     Attributes:
-        count: Examples so far.
-        squares_bytes: Bytes that the sums take.
+        count: Number of examples so far.
+        squares_bytes: Bytes of the sums.
 
     Raises:
-        UserError: As `diagonal`.
+        UserError: As for `diagonal`.
 
     >>> total = DiagonalSum(nn.Linear(1, 2))
     >>> total.add(torch.ones(3, 1), torch.tensor([0, 1, 1]))
@@ -126,13 +126,12 @@ class DiagonalSum:
         self.squares_bytes = sum(v.numel() * max(v.element_size(), 4) for v in self._values.values())
 
     def add(self, x: Tensor, y: Tensor) -> None:
-        """Add a batch: inputs [b, ...] and labels [b] (any, where the kind draws its own)."""
+        """Add a batch: inputs [b, ...] and labels [b] (which are ignored if the kind draws its own)."""
         x, y = checks.usable(x), checks.usable(y)
         with guards.reading(self._model, self._output):
             losses = self._losses(x)
-            if (
-                self.count == 0 and losses[0] == self._drawn
-            ):  # a drawn loss is another at each call: look with one of ours
+            if self.count == 0 and losses[0] == self._drawn:
+                # The checks of `visit` compare calls of the loss, and a drawn loss changes with each call.
                 visit(self._model, x[:8], y[:8], self._plan, ignored, ignored, loss=_expected(0))
             for loss in losses:
                 self._add(x, y, loss)
@@ -143,18 +142,18 @@ class DiagonalSum:
                 self._name_culprit(x, y)
 
     def sums(self) -> dict[str, Tensor]:
-        """Sums of squares over the examples so far."""
+        """Return the sums of squares over the examples so far."""
         return self._squares.sums()
 
     def mean(self) -> dict[str, Tensor]:
-        """The diagonal over the examples so far."""
+        """Return the diagonal over the examples so far."""
         if self.count == 0:
             raise UserError("there is no example to take the Fisher information of, expected at least 1")
         repeats = self._samples if self._kind == "monte_carlo" else 1
         return {name: total / (self.count * repeats) for name, total in self._squares.sums().items()}
 
     def _name_culprit(self, x: Tensor, y: Tensor) -> None:
-        """Raise, naming the first example of the last batch whose gradient or its square is not finite."""
+        """Raise an error that names the first example of the last batch whose squared gradient is not finite."""
         norms = []
         for i in range(len(x)):
             found = self._gradients(x[i : i + 1], y[i : i + 1], self._losses(x))
@@ -163,7 +162,7 @@ class DiagonalSum:
         raise UserError("the sum of squared gradients is beyond the range of its number format: has training diverged?")
 
     def _check_used(self, x: Tensor, y: Tensor) -> None:
-        """Refuse a parameter that gets no gradient, from one example."""
+        """Refuse a parameter that gets no gradient, judged by one example."""
         used = self._plan.used
         if used is None:
             loss = self._loss if self._kind == "empirical" else _expected(0)
@@ -175,13 +174,13 @@ class DiagonalSum:
                 raise UserError(f"parameter {name!r} gets no gradient: {why}")
 
     def _gradients(self, x: Tensor, y: Tensor, losses: list[Loss]) -> tuple[Tensor | None, ...]:
-        """Gradients of one example's summed losses, None for a parameter that they do not depend on."""
+        """Return the gradients of one example's summed losses, None for parameters that they do not depend on."""
         with torch.enable_grad():
             total = torch.cat([loss(self._model(x), y) for loss in losses]).sum()
             return torch.autograd.grad(total, list(self._values.values()), allow_unused=True)
 
     def _losses(self, x: Tensor) -> list[Loss]:
-        """Losses whose squared gradients add up to this kind's sum."""
+        """Return the losses whose squared gradients sum to this kind of Fisher information."""
         if self._kind == "empirical":
             return [self._loss]
         with torch.no_grad():
@@ -192,7 +191,7 @@ class DiagonalSum:
         return [_expected(label) for label in range(logits.shape[1])]
 
     def _drawn(self, logits: Tensor, y: Tensor) -> Tensor:
-        """Cross-entropy at labels drawn from the network's output; the output itself must be finite."""
+        """Return the cross-entropy at labels drawn from the network's output, which must be finite."""
         _check_outputs(logits)
         drawn = torch.multinomial(logits.detach().float().softmax(1), 1, generator=self._generator)
         return cross_entropy(logits, drawn[:, 0])
@@ -201,7 +200,7 @@ class DiagonalSum:
         device, cast = self._device.type, self._cast
 
         def on_layer(layer: Layer, uses: list[Use]) -> None:
-            with torch.autocast(device, enabled=False):  # inputs and gradients come as float32
+            with torch.autocast(device, enabled=False):  # inputs and gradients are float32
                 self._squares.add(layer, uses)
 
         with torch.autocast(device, dtype=cast or torch.bfloat16, enabled=cast is not None):
@@ -210,11 +209,11 @@ class DiagonalSum:
 
 
 def ignored(*_: object) -> None:
-    """Receives what is looked at alone."""
+    """Ignore all arguments: a callback of `visit` for calls that only run its checks."""
 
 
 def _expected(label: int) -> Loss:
-    """A loss whose squared gradient is P(label) times that of −log P(label)."""
+    """Return a loss whose squared gradient is P(label) times the squared gradient of −log P(label)."""
 
     def loss(logits: Tensor, y: Tensor) -> Tensor:
         _check_outputs(logits)
@@ -231,7 +230,7 @@ def _check_outputs(logits: Tensor) -> None:
 
 
 def _batch_size(model: nn.Module, x: Tensor, sums: int) -> int:
-    """Examples at a time: few enough to stay in the cache, and to fit beside the sums."""
+    """Return the number of examples at a time, so that they stay in the cache and fit in memory beside the sums."""
     each, device = layers.seen(model, x).bytes, x.device.type
     wanted = max(FEWEST, min(MOST, BATCH_BYTES.get(device, 256 << 20) // each))
     free = checks.available_memory(x.device)

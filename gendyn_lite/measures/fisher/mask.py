@@ -1,4 +1,4 @@
-"""The gradient mask: after each epoch, only the weights with the largest Fisher information go on being updated."""
+"""The gradient mask: in each epoch only the weights with the largest Fisher information are updated."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from gendyn_lite.measures.per_example.layers import layer_name, wide
 
 
 def check_keep(keep: float) -> float:
-    """The share of entries to keep, refused outside (0, 1]."""
+    """Return the share of entries to keep; refuse it outside (0, 1]."""
     check_number("keep", keep, "a share in (0, 1]", lambda value: 0 < value <= 1)
     return float(keep)
 
 
 def threshold(scores: Mapping[str, Tensor], keep: float) -> Tensor:
-    """The smallest score among the ⌈keep·m⌉ largest of m, over all tensors together; exact.
+    """Return the smallest of the ⌈keep·m⌉ largest of m scores, over all tensors together.
 
     Args:
         scores: Tensors of any shapes, on one device.
         keep: Share in (0, 1].
 
     Returns:
-        0-dimensional, in the scores' precision.
+        0-dimensional, float32 or float64 like the scores.
 
     Raises:
         UserError: keep is outside (0, 1], there are no scores, or a score is NaN.
@@ -52,27 +52,27 @@ def threshold(scores: Mapping[str, Tensor], keep: float) -> Tensor:
     if flat.device.type == "cuda":
         return flat.kthvalue(below + 1).values
     values = flat.cpu().numpy()
-    values.partition(below)  # in linear time whatever the order or ties, where torch's quickselect can take quadratic
+    values.partition(below)  # linear time for any order and ties, where torch's kthvalue can take quadratic time
     return torch.tensor(values[below], device=flat.device)
 
 
 def largest(scores: Mapping[str, Tensor], keep: float, *, seed: int = 0) -> dict[str, Tensor]:
-    """Masks of the ⌈keep·m⌉ entries with the largest of m scores: exactly so many, whatever is equal.
+    """Return masks of exactly ⌈keep·m⌉ entries with the largest of m scores, even if scores are equal.
 
-    Among entries that tie at the `threshold`, such as weights of pixels that are always black, whose Fisher information
-    is zero, as many as the share needs are drawn at random. By the threshold alone all of them would be kept: where
-    three quarters are zero, a quarter would keep everything.
+    Among entries that are equal to the `threshold` as many as needed are drawn at random. Such entries are common: the
+    weights of pixels that are always black have zero Fisher information. The threshold alone would keep all of them; if
+    three quarters of the scores are zero, a share of a third would keep everything.
 
     Args:
         scores: Tensors of any shapes, on one device.
         keep: Share in (0, 1].
-        seed: Of the draw among equal scores.
+        seed: Seed of the draw among equal scores.
 
     Returns:
         For each name a bool tensor in the shape of its scores.
 
     Raises:
-        UserError: As `threshold`; or several scores are all equal and less than all are to be kept.
+        UserError: As for `threshold`; or all scores are equal and not all of them are to be kept.
 
     >>> largest({"a": torch.tensor([5.0, 1.0]), "b": torch.tensor([3.0, 2.0])}, 0.5)
     {'a': tensor([ True, False]), 'b': tensor([ True, False])}
@@ -96,7 +96,7 @@ def largest(scores: Mapping[str, Tensor], keep: float, *, seed: int = 0) -> dict
 
 
 def _count(keep: float, total: int) -> int:
-    """How many of some entries a share of them is: rounded up, and at least one."""
+    """Return how many entries a share is, rounded up and at least one."""
     return max(1, math.ceil(round(keep * total, 6)))
 
 
@@ -106,33 +106,32 @@ SCOPES = ("network", "layer")
 
 
 class GradientMask:
-    """A gradient hook for `gendyn_lite.train.fit`: the update g is replaced by g ⊙ M, M refreshed after each epoch.
+    """A gradient hook for `gendyn_lite.train.fit`, which replaces the update g by g ⊙ M with a mask M.
 
-    M keeps the share `keep` of the entries, those with the largest scores; among equal ones it is drawn by the seed
-    (`largest`), so that the share is kept exactly. The score is the diagonal empirical Fisher of the training set at
-    the end of the epoch; the first epoch has no mask. A masked weight does not move at all: neither momentum nor
-    weight decay reaches it. Its momentum is set to zero, so that it starts from rest if a later mask lets it go.
-    ``keep=1`` does nothing, to the bit.
+    M keeps exactly the share `keep` of the entries, those with the largest scores (`largest`), and is renewed after
+    each epoch; the first epoch has no mask. The score is the diagonal of the empirical Fisher information of the
+    training set at the end of the epoch. A masked weight does not move at all, not even by momentum or weight decay.
+    Its momentum is set to zero, so that it starts from rest if a later mask keeps it. ``keep=1`` changes no bit.
 
     Args:
-        keep: Share of entries that keep their update, in (0, 1]; the paper's coefficient, or 1 minus it if
-            that is the share whose update is masked (Sec. 4.1 and 4.2 do not say).
-        examples: Inputs and labels (x, y) to take the Fisher information of, or a function that gives batches of them.
+        keep: Share of entries that are updated, in (0, 1]. It is the paper's coefficient, or 1 minus it if that is the
+            share that is masked (Sec. 4.1 and 4.2 do not say which).
+        examples: Inputs and labels (x, y) for the Fisher information, or a function that returns batches of them.
         by: ``"fisher"``, or a control that the paper lacks: ``"magnitude"`` (the largest weights), ``"random"`` (as
             many entries, drawn anew after each epoch) or ``"random_fixed"`` (drawn once).
-        scope: ``"network"``: one threshold over all parameters. ``"layer"``: one for each layer.
+        scope: ``"network"``: one threshold for all parameters. ``"layer"``: one for each layer.
         seed: Seed of the random controls, and of the choice among equal scores.
-        within: Context of the network in which the Fisher information is taken; for instance batch-norm's statistics
-            re-estimated, since its running ones lag behind the weights.
-        reduce: Sum over processes, where each has its share of the examples.
-        options: Of `DiagonalSum` (kind, precision, …).
+        within: Makes a context for the network in which the Fisher information is taken, for instance one with
+            re-estimated batch-norm statistics, since running ones lag behind the weights.
+        reduce: Sums a tensor over processes, if each has a share of the examples.
+        options: Options of `DiagonalSum` (kind, precision, …).
 
     Attributes:
-        kept: Share of entries with an update; 1 before the first refresh.
+        kept: Share of entries that are updated; 1 before the first mask.
 
     Raises:
-        UserError: keep outside (0, 1], an unknown score or scope, or no examples for the Fisher information; when
-            called, what `diagonal` and `largest` refuse.
+        UserError: keep is outside (0, 1], the score or the scope is unknown, or there are no examples for the Fisher
+            information; when called, as for `diagonal` and `largest`.
 
     Source: Jiang, Eq. 10 and Sec. 4.
 
@@ -168,7 +167,7 @@ class GradientMask:
         self._before: dict[str, Tensor] = {}
 
     def __call__(self, model: nn.Module, *, epoch: int, step: int) -> None:
-        """Between backward and the optimizer's step: zero the masked gradients, remember the masked weights."""
+        """Zero the masked gradients and remember the masked weights, after backward and before the optimizer's step."""
         del epoch, step
         for name, value in self._masked(model):
             if value.grad is not None:
@@ -176,7 +175,7 @@ class GradientMask:
             self._before[name] = value.detach().clone()
 
     def after_step(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Put masked weights back where momentum or weight decay moved them, and bring their momentum to rest."""
+        """Undo changes of masked weights by momentum or weight decay, and set their momentum to zero."""
         with torch.no_grad():
             for name, value in self._masked(model):
                 mask = self.masks[name]
@@ -186,7 +185,7 @@ class GradientMask:
                     momentum.mul_(mask)
 
     def epoch_end(self, model: nn.Module, epoch: int) -> None:
-        """Choose the entries of the next epoch."""
+        """Choose the mask of the next epoch."""
         if self.keep == 1:
             return
         scores = self._scores(model, epoch)
@@ -201,11 +200,11 @@ class GradientMask:
         self.kept = sum(int(mask.sum()) for mask in self.masks.values()) / entries
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint needs to go on to the bit."""
+        """Return what a checkpoint needs to resume to the bit."""
         return {**{f"mask/{name}": mask for name, mask in self.masks.items()}, "kept": self.kept}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up what `state_dict` gave."""
+        """Restore the state of `state_dict`."""
         self.kept = float(state["kept"])
         prefix = "mask/"
         self.masks = {name.removeprefix(prefix): mask for name, mask in state.items() if name.startswith(prefix)}
@@ -227,7 +226,7 @@ class GradientMask:
         }
 
     def _fisher(self, model: nn.Module) -> dict[str, Tensor]:
-        """Sums of squared gradients: their order is that of the diagonal."""
+        """Return sums of squared gradients, which have the same order as the diagonal."""
         assert self._examples is not None
         given = self._examples
         batches = zip(*(part.split(32) for part in given), strict=True) if isinstance(given, tuple) else given()
@@ -242,10 +241,10 @@ class GradientMask:
 
 @contextmanager
 def evaluated(model: nn.Module) -> Iterator[None]:
-    """The model in eval mode meanwhile, then every module as it was.
+    """Put the model in eval mode inside the block, and restore every module's mode afterwards.
 
-    Where several processes train together, batch-norm computes statistics by a function of its own; in eval mode it
-    has none to compute, and is the plain layer again.
+    If several processes train together, batch-norm has a forward function of its own to share statistics. It is removed
+    inside the block, because eval mode computes no statistics.
     """
     modes = [(module, module.training) for module in model.modules()]
     own = [(m, vars(m).pop("forward")) for m in model.modules() if isinstance(m, _BatchNorm) and "forward" in vars(m)]

@@ -1,4 +1,4 @@
-"""How far one example's step moves the predictions for others: measured, and as quadratic forms."""
+"""Influence: how far a step on one example moves the predictions for others, measured and as quadratic forms."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ from gendyn_lite.measures.per_example import checks, guards
 from gendyn_lite.measures.per_example.passes import Loss, cross_entropy
 from gendyn_lite.measures.stiffness.layer_gram import squared_norms
 
-LOST = 1e-9  # change of a logit by a step of size 1 that a step's size must not make vanish
+LOST = 1e-9  # if a step of size 1 changes a logit by more, a smaller step must change some prediction
 
 
 class Influence(NamedTuple):
     """Influence of a step on each of n examples on the predictions for m others, in nats.
 
     Attributes:
-        kl: KL(P(x; θ) ‖ P(x; θ − ε g_i)), [n, m]: measured.
+        kl: The measured KL(P(x; θ) ‖ P(x; θ − ε g_i)), [n, m].
         true: ½ε² gᵢᵀF(x)gᵢ with the true Fisher information of each x (labels from the network), [n, m].
-        empirical: The same with the empirical one (observed labels), [n, m]; None without labels.
-        diagonal: ½ε² Σ_k a_k g_ik² with the diagonal empirical Fisher a of all x together, [n]; None without labels.
+        empirical: The same with the empirical Fisher information (observed labels), [n, m]; None without labels.
+        diagonal: ½ε² Σ_k a_k g_ik² with the diagonal a of the empirical Fisher information of all x, [n]; None without
+            labels.
     """
 
     kl: Tensor
@@ -37,7 +38,7 @@ class Influence(NamedTuple):
     diagonal: Tensor | None
 
     def means(self) -> dict[str, Tensor]:
-        """Means over x, [n] each: ``kl``, ``quadratic_true`` and, with labels, ``_empirical`` and ``_diagonal``."""
+        """Average over x, [n] each: ``kl``, ``quadratic_true``; with labels ``quadratic_empirical``, ``_diagonal``."""
         found = {"kl": self.kl.mean(1), "quadratic_true": self.true.mean(1)}
         if self.empirical is not None and self.diagonal is not None:
             found |= {"quadratic_empirical": self.empirical.mean(1), "quadratic_diagonal": self.diagonal}
@@ -57,30 +58,30 @@ def influence(
     loss: Loss = cross_entropy,
     output: guards.Output = None,
 ) -> Influence:
-    """Take a step θ − ε g_i on each of some examples, each from the same θ, and see the predictions for others move.
+    """Take a step θ − ε g_i on each of n examples, always from the same θ, and measure the change of predictions.
 
-    The network is copied to float64: in float32 the KL of a small step is mostly rounding. No matrix is made: with
-    dz = J g_i (one forward-mode derivative), gᵀF_true g is the variance of dz under the network's own P, and gᵀF_emp g
-    the square of (P − onehot(y))·dz. The diagonal form needs the diagonal alone.
+    The computation is in float64 on a copy, because in float32 the KL of a small step is mostly rounding error. No
+    matrix is formed. With dz = J g_i (one forward-mode derivative), gᵀF_true g is the variance of dz under the
+    network's P, and gᵀF_emp g is the square of (P − onehot(y))·dz. The diagonal form needs only the diagonal.
 
     Args:
-        model: The network, in eval mode; left as it was.
-        x: Examples [n, ...] to step on; or a DataLoader of them and their labels, and None for y.
+        model: The network, in eval mode; it is not changed.
+        x: Examples [n, ...] to step on, or a DataLoader of examples and labels (then y is None).
         y: Their labels int64 [n].
-        x_eval: Inputs [m, ...] whose predictions are watched; or a DataLoader of them and their labels.
+        x_eval: Inputs [m, ...] whose predictions are watched, or a DataLoader of inputs and labels.
         eps: Step size ε.
         y_eval: Labels of `x_eval`, for the empirical and the diagonal form.
-        masks: Entries of g_i to keep, by parameter (a gradient mask): the step is θ − ε g_i ⊙ M.
-        loss: Loss of each example, for g_i.
-        output: Function of what the network gives that gives the logits, for one that gives a tuple or a dict.
+        masks: Parameter → mask M of its entries (a gradient mask); the step is then θ − ε g_i ⊙ M.
+        loss: ``loss(logits, y)`` returns the loss of each example; it defines g_i.
+        output: Extracts the logits from the network's output, if that is a tuple or a dict.
 
     Returns:
         KL and quadratic forms in nats, float64.
 
     Raises:
-        UserError: eps is not above 0 and finite, or so small that no prediction moves; train mode with batch-norm or
-            dropout; a network that mixes examples; a gradient that is not finite (naming the example); inputs and
-            labels that do not fit.
+        UserError: eps is not positive and finite, or so small that no prediction changes; the network is in train mode
+            with batch-norm or dropout, or mixes examples; a gradient is not finite (the message names the example); or
+            inputs and labels do not fit.
 
     Source: Jiang, Eq. 3, 4, 7 and 9.
 
@@ -103,7 +104,7 @@ def influence(
         checks.check_logits(steps.logits[:1].expand(len(targets), -1), targets, loss is cross_entropy)
         check_steps(twin, on, targets, watched, loss)
         with warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):  # the attention that has forward derivatives
-            warnings.simplefilter("ignore", FutureWarning)  # torch's own, of its forward-mode derivatives
+            warnings.simplefilter("ignore", FutureWarning)  # torch warns of its forward-mode derivatives
             found = taken(steps, on, checks.usable(targets))
     checks.check_finite(found["norm"])
     if not found["moved"].any() and (found["change"] > LOST).any():
@@ -115,21 +116,21 @@ Probe = Callable[[nn.Module, int], dict[str, float]]
 
 
 def influence_probe(x: Tensor, y: Tensor, x_eval: Tensor, y_eval: Tensor, *, eps: float) -> Probe:
-    """A probe that records the mean influence of a step on the given examples at each evaluated epoch.
+    """Make a probe that records the mean influence of a step on the given examples at each evaluated epoch.
 
-    Its values are ``kl``, ``quadratic_true``, ``quadratic_empirical``, ``quadratic_diagonal``: means over examples and
-    watched inputs, divided by ½ε² so that they do not depend on the step size while it is small; ``median`` is the
-    median over examples of ``quadratic_true``, which a few large gradients do not rule; ``gradient`` the mean ‖g‖².
+    Its values are ``kl``, ``quadratic_true``, ``quadratic_empirical`` and ``quadratic_diagonal``, means over examples
+    and watched inputs, divided by ½ε² so that they do not depend on a small step size; ``median``, the median of
+    ``quadratic_true`` over examples, which is robust to a few large gradients; and ``gradient``, the mean ‖g‖².
 
     Args:
-        x: Examples [n, ...] to step on, as the network takes them.
-        y: Their labels, as trained with.
-        x_eval: Inputs whose predictions are watched.
-        y_eval: Their labels, as trained with.
+        x: Preprocessed examples [n, ...] to step on.
+        y: Their training labels [n].
+        x_eval: Inputs [m, ...] whose predictions are watched.
+        y_eval: Their training labels [m].
         eps: Step size ε.
 
     Returns:
-        Function of (model, epoch) that gives the values by name.
+        Function of (model, epoch) that returns the values by name.
 
     Source: Jiang, Fig. 1 and 2 (a).
 
@@ -172,7 +173,7 @@ class Remainder(NamedTuple):
 
     @property
     def slopes(self) -> Tensor:
-        """Least-squares slope of log gap against log ε for each example, [n]; 3 by Theorem 1."""
+        """Least-squares slope of log gap against log ε for each example, [n]; it is 3 by Theorem 1."""
         x = self.eps.log()
         x = (x - x.mean())[:, None]
         y = self.gap.log()
@@ -180,23 +181,23 @@ class Remainder(NamedTuple):
 
 
 def remainder(model: nn.Module, x: Tensor, y: Tensor, x_eval: Tensor, *, eps: Sequence[float]) -> Remainder:
-    """KL and quadratic form of one example's step for several step sizes, in float64.
+    """Compute KL and quadratic form of one example's step for several step sizes, in float64.
 
-    A ReLU network is smooth only while no unit changes its side; with steps small enough that none does, the slope is 3
-    there too.
+    A ReLU network is smooth only where no unit switches on or off. With steps so small that none does, its slope is 3
+    too.
 
     Args:
         model: The network, in eval mode.
         x: Examples [n, ...] to step on.
-        y: Their labels.
-        x_eval: Inputs whose predictions are watched.
+        y: Their labels [n].
+        x_eval: Inputs [m, ...] whose predictions are watched.
         eps: At least two step sizes.
 
     Returns:
         KL and quadratic form, float64 [steps, n] each.
 
     Raises:
-        UserError: Fewer than two step sizes; else as `influence`.
+        UserError: There are fewer than two step sizes; else as for `influence`.
 
     Source: Jiang, Theorem 1 (Eq. 4).
 

@@ -1,8 +1,8 @@
-"""Sums over examples of squared per-example gradients, layer by layer; no gradient is kept.
+"""Sums over examples of squared per-example gradients, layer by layer, without storing gradients.
 
-Where a layer is applied at one place, g_i = z_i u_iᵀ and the squares factorize: Σ_i g_i² = (Z²)ᵀ U², a matrix product.
-Elsewhere (convolutions, sequences) a gradient is made for one example (and a few output channels, where the weight is
-large), squared into the sum while it is in the cache, and overwritten by the next.
+If a layer is applied at one place, g_i = z_i u_iᵀ and the squares factorize: Σ_i g_i² = (Z²)ᵀ U², a matrix product.
+Otherwise (convolutions, sequences) the gradient of one example (and, for large weights, of a few output channels) is
+computed, added to the sum while it is in the cache, and overwritten by the next one.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from torch import Tensor
 from gendyn_lite.measures.per_example.factors import Factors, Workspace, scale_gradients, tokens_of
 from gendyn_lite.measures.per_example.layers import Layer, Use, wide
 
-GRADIENT_BYTES = {"cpu": 2 << 20, "cuda": 256 << 20}  # of gradients held at a time: on a CPU it stays in the cache
+GRADIENT_BYTES = {"cpu": 2 << 20, "cuda": 256 << 20}  # of gradients at a time; on a CPU they stay in the cache
 
 
 class Squares:
-    """The sums in the making: zeros for every parameter, float32 or, where the network is, float64."""
+    """Accumulated sums for every parameter, in float64 if the parameter is, else in float32."""
 
     def __init__(self, parameters: Mapping[str, Tensor]) -> None:
         self._totals = {name: _zeros(value) for name, value in parameters.items()}
         self._workspace = Workspace()
 
     def add(self, layer: Layer, uses: list[Use]) -> None:
-        """Add a layer's squared gradients on a batch, given its uses."""
+        """Add the squared gradients of a layer on a batch, given its uses."""
         if layer.kind == "affine":
             self._add_affine(layer, uses)
         elif layer.kind == "scale":
@@ -35,15 +35,15 @@ class Squares:
             self._add_embedding(layer, uses)
 
     def add_gradients(self, name: str, gradients: Tensor) -> None:
-        """Add squares of gradients [n, entries] that were made one by one."""
+        """Add the squares of explicit gradients [n, entries]."""
         self._totals[name] += gradients.to(self._totals[name].dtype).square().sum(0).view(self._totals[name].shape)
 
     def finite(self) -> bool:
-        """Whether every sum is."""
+        """Whether every sum is finite."""
         return bool(torch.isfinite(torch.stack([total.sum() for total in self._totals.values()])).all())
 
     def sums(self) -> dict[str, Tensor]:
-        """Σ_i g_i² of each parameter, in its shape."""
+        """Return Σ_i g_i² of each parameter, in its shape."""
         return {name: total.contiguous() for name, total in self._totals.items()}
 
     def _add_affine(self, layer: Layer, uses: list[Use]) -> None:
@@ -67,7 +67,7 @@ class Squares:
             total.add_(own.view(total.shape))
 
     def _add_embedding(self, layer: Layer, uses: list[Use]) -> None:
-        """A token that an example has at several places gets the square of the sum of their gradients."""
+        """Add the squares for an embedding; if an example has a token at several places, gradients are summed first."""
         assert layer.weight is not None
         total, (tokens, z) = self._totals[layer.weight], tokens_of(uses)
         count, places = tokens.shape
@@ -79,7 +79,7 @@ class Squares:
 
 
 def _zeros(like: Tensor) -> Tensor:
-    """Zeros of that shape; of a convolution, the channels lie last in memory, as in the patches it reads."""
+    """Return zeros of that shape; for a convolution the channels are last in memory, as in its input patches."""
     dtype = wide(like.dtype)
     if like.dim() < 3:
         return like.new_zeros(like.shape, dtype=dtype)
@@ -88,7 +88,7 @@ def _zeros(like: Tensor) -> Tensor:
 
 
 def _add_outer_products(total: Tensor, factors: Factors) -> None:
-    """Σ_i (z_i u_iᵀ)² = (Z²)ᵀ U², for each group of channels."""
+    """Add Σ_i (z_i u_iᵀ)² = (Z²)ᵀ U², for each group of channels."""
     for i, k in factors.chunks():
         u, z = factors.patches(i, k)[:, :, 0].square(), factors.outputs_of(i, k)[:, :, 0].square()
         if factors.groups == 1:
@@ -98,7 +98,7 @@ def _add_outer_products(total: Tensor, factors: Factors) -> None:
 
 
 def _add_one_by_one(total: Tensor, factors: Factors, workspace: Workspace) -> None:
-    """An example for each thread and a few output channels at a time, so that a gradient never leaves the cache."""
+    """Add one example for each thread and a few output channels at a time, so that gradients stay in the cache."""
     groups, outputs, inputs = total.shape
     width = max(1, min(outputs, GRADIENT_BYTES["cpu"] // (groups * inputs * total.element_size())))
     threads = torch.get_num_threads()
@@ -116,7 +116,7 @@ def _add_one_by_one(total: Tensor, factors: Factors, workspace: Workspace) -> No
 
 
 def _add_in_blocks(total: Tensor, factors: Factors) -> None:
-    """Several examples at a time: on a GPU many small products cost more than the memory that a large one takes."""
+    """Add several examples at a time, since on a GPU many small products are slower than one that needs memory."""
     room = GRADIENT_BYTES.get(total.device.type, 64 << 20)
     step = max(1, room // (total.numel() * total.element_size()))
     for i in range(0, factors.count, step):

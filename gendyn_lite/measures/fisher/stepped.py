@@ -1,4 +1,4 @@
-"""Networks stepped on one example each, and what they make of the watched inputs; what cannot be stepped is refused."""
+"""Networks after a step on one example each, and their outputs at watched inputs; checks of what supports steps."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from gendyn_lite.measures.per_example.alone import for_each, lone, with_values
 from gendyn_lite.measures.per_example.lag import lag_is_told
 from gendyn_lite.measures.per_example.passes import Loss, visit
 
-STEP_BYTES = 64 << 20  # of weights of stepped networks held at a time
-LARGE = 50  # a change of a log-probability whose exponential is not taken alone
-# What torch says of an operation without the derivatives that are needed; other failures are their own.
+STEP_BYTES = 64 << 20  # of weights of stepped networks at a time
+LARGE = 50  # change of a log-probability from which its exponential could overflow
+# Words in torch's messages about operations without the needed derivatives; other errors are raised unchanged.
 NO_DERIVATIVE = re.compile(r"forward|jvp|vmap|derivative|functorch|torch\.func|hook|setup_context", re.IGNORECASE)
 Values = Mapping[str, Tensor]
 
 
 def copied(model: nn.Module) -> nn.Module:
-    """A network of its own, with gradients that are dense; refused is one with weights computed before each call."""
+    """Copy a network, with dense gradients of embeddings; refuse one with weights computed before each call."""
     try:
         twin = copy.deepcopy(model)
         for module in twin.modules():
@@ -44,7 +44,7 @@ def copied(model: nn.Module) -> nn.Module:
 
 
 def taken(steps: Steps, x: Tensor, y: Tensor) -> dict[str, Tensor]:
-    """What each step gives; refused is an operation without the derivatives that a step is compared with."""
+    """Take all steps; refuse networks with operations that lack forward-mode derivatives."""
     try:
         return for_each(steps.one, steps.one, x, y, STEP_BYTES // steps.bytes)
     except (NotImplementedError, RuntimeError) as error:
@@ -56,16 +56,16 @@ def taken(steps: Steps, x: Tensor, y: Tensor) -> dict[str, Tensor]:
 
 
 def check_steps(model: nn.Module, x: Tensor, y: Tensor, watched: Tensor, loss: Loss) -> None:
-    """Refuse what the measures of gradients refuse: they look at two of the examples."""
+    """Refuse what other measures of gradients refuse, by a pass over two of the examples."""
     planned = layers.plan(model)
-    planned.announced.update(planned.names.values())  # formulas or not, here all goes by torch.func
+    planned.announced.update(planned.names.values())  # no warning of missing formulas, which are not used here
     visit(model, x[:2], y[:2], planned, ignored, ignored, loss=loss)
     if len(x) < 2:
         apart.check_alone(model, watched)
 
 
 class Steps:
-    """Stepped networks, and what they make of the watched inputs."""
+    """Networks after a step on one example, compared with the original at the watched inputs."""
 
     def __init__(
         self, model: nn.Module, x: Tensor, y: Tensor | None, *, eps: float, fisher: Values, masks: Values, loss: Loss
@@ -83,7 +83,7 @@ class Steps:
         return with_values(self._model, values, x)
 
     def one(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """A step on one example: KL and quadratic forms, ‖g‖², mean change of log P, largest entry of J g."""
+        """Take a step on one example: KL and quadratic forms, ‖g‖², change of log P, largest entry of J g."""
         given, label = lone(self._model, x), lone(self._model, y)
         g = grad(lambda values: self._loss(self._logits(values, given), label)[0])(self._values)
         norm = torch.stack([part.square().sum() for part in g.values()]).sum()
@@ -108,9 +108,9 @@ class Steps:
 
 
 def divergence(log_p: Tensor, moved: Tensor) -> Tensor:
-    """KL(P ‖ Q) in nats from log P and log Q − log P, without cancellation: Σ P (e^m − 1 − m), over the last axis.
+    """Compute KL(P ‖ Q) in nats over the last axis, from log P and m = log Q − log P, as Σ P (e^m − 1 − m).
 
-    Since Σ Q = Σ P = 1, this is −Σ P m; written so, every term is positive and a KL of 1e-12 keeps its digits.
+    This equals −Σ P m, since Σ Q = Σ P = 1. But here every term is positive, so that a KL of 1e-12 keeps its digits.
 
     >>> p = torch.tensor([0.25, 0.75], dtype=torch.float64)
     >>> q = torch.tensor([0.5, 0.5], dtype=torch.float64)
@@ -120,9 +120,9 @@ def divergence(log_p: Tensor, moved: Tensor) -> Tensor:
     small = moved.abs() < 1e-2
     m = torch.where(small, moved, torch.zeros_like(moved))
     series = m * m * (0.5 + m * (1 / 6 + m * (1 / 24 + m * (1 / 120 + m / 720))))
-    # −inf stands for a class that the step makes impossible: e^m − 1 − m is +inf there, as the KL is.
+    # m is −inf for a class that becomes impossible; then e^m − 1 − m is +inf, as the KL is.
     p, large = log_p.exp(), moved > LARGE
     direct = p * torch.where(small, series, torch.expm1(moved) - moved)
-    # P·e^m is at most 1 however small P is, while e^m alone may leave the number format.
+    # P·e^m is at most 1 however small P is, while e^m alone may overflow.
     direct = torch.where(large, (log_p + moved).exp() - p * (1 + moved), direct)
     return torch.where((p == 0) & ~large & ~moved.isnan(), torch.zeros_like(p), direct).sum(-1)

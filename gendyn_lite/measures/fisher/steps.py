@@ -1,4 +1,4 @@
-"""How long the steps of a training are, and a training whose steps are as long as another one's."""
+"""Measuring the lengths of training steps, and training with steps of given lengths."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from gendyn_lite.errors import UserError
 
 
 class StepLengths:
-    """A gradient hook for `gendyn_lite.train.fit` around another one: it measures each step, and may rescale it.
+    """A gradient hook for `gendyn_lite.train.fit` that measures each step, and may rescale it.
 
-    A mask makes steps shorter. The control is a training without a mask whose every step is scaled to the length of the
-    masked run's step of the same number: a learning rate of its own for each step, so that both cover the same
-    distance in each epoch. Its momentum is left alone.
+    A mask makes steps shorter. The control for this is a training without a mask in which every step is scaled to the
+    length of the masked run's step with the same number, so that both runs cover equal distances in each epoch. The
+    momentum is not changed.
 
     Args:
-        inner: The hook whose steps are measured, such as a `GradientMask`, or None.
-        lengths: ‖θ after − θ before‖ of each step to come, by which it is scaled; None leaves steps as they are.
+        inner: Another hook that is called too, such as a `GradientMask`, or None.
+        lengths: The lengths ‖θ after − θ before‖ to which steps are scaled; None does not scale them.
 
     Attributes:
         taken: The length of each step so far [steps].
-        path: Sum of the lengths of the steps of the last whole epoch; 0 before the first.
+        path: Sum of the step lengths of the last complete epoch; 0 before the first one.
 
     Raises:
-        UserError: When called: there is no length for a step.
+        UserError: When called: there are fewer lengths than steps.
 
     Source: ours; a control that Jiang's paper lacks.
 
@@ -46,7 +46,7 @@ class StepLengths:
         self._lengths, self._before, self._first = lengths, dict[str, Tensor](), 0
 
     def __call__(self, model: nn.Module, *, epoch: int, step: int) -> None:
-        """Between backward and the optimizer's step: the other hook, and where the weights are."""
+        """Call the inner hook and remember the weights, after backward and before the optimizer's step."""
         if self._lengths is not None and step > len(self._lengths):
             raise UserError(f"there are {len(self._lengths)} step lengths, none for step {step}")
         if self.inner is not None:
@@ -54,7 +54,7 @@ class StepLengths:
         self._before = {name: value.detach().clone() for name, value in _trained(model).items()}
 
     def after_step(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """The other hook; then the length of the step, and the step made as long as it is to be."""
+        """Call the inner hook, measure the length of the step, and rescale it if lengths are given."""
         if hasattr(self.inner, "after_step"):
             self.inner.after_step(model, optimizer)  # type: ignore[union-attr]
         with torch.no_grad():
@@ -67,18 +67,18 @@ class StepLengths:
         self.taken.append(length)
 
     def epoch_end(self, model: nn.Module, epoch: int) -> None:
-        """The path of the epoch; then the other hook."""
+        """Sum the lengths of the epoch's steps, and call the inner hook."""
         self.path, self._first = sum(self.taken[self._first :]), len(self.taken)
         if hasattr(self.inner, "epoch_end"):
             self.inner.epoch_end(model, epoch)  # type: ignore[union-attr]
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint needs to go on to the bit: the other hook's, and the steps so far."""
+        """Return what a checkpoint needs to resume to the bit: the inner hook's state, and the steps so far."""
         inner = self.inner.state_dict() if hasattr(self.inner, "state_dict") else {}  # type: ignore[union-attr]
         return {**inner, "taken": list(self.taken), "path": self.path, "first": self._first}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up what `state_dict` gave."""
+        """Restore the state of `state_dict`."""
         own = dict(state)
         self.taken, self.path, self._first = list(own.pop("taken")), float(own.pop("path")), int(own.pop("first"))
         if hasattr(self.inner, "load_state_dict"):

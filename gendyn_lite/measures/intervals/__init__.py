@@ -1,4 +1,4 @@
-"""Generalization intervals: how far from a point, in a direction, a network keeps its class (Salman et al. 2019)."""
+"""Generalization intervals: how far from a point, along a direction, a network keeps its class (Salman et al. 2019)."""
 
 from gendyn_lite.measures.intervals.bounds import WeightNorms, infinity_norm, linear_maps, weight_norms
 from gendyn_lite.measures.intervals.directions import (

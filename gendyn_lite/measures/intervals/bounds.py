@@ -1,9 +1,10 @@
-"""Bounds: on every unit between knots, from its values at the knots alone; by norms, on the map of every region.
+"""Bounds on the network between knots (points on a ray), and norms of the linear maps of its regions.
 
-Between two knots a unit's value is its chord (the straight line between its values there) plus something in a range.
-Affine layers pass both on, with the usual loss of interval arithmetic; a unit that changes sides leaves its chord by at
-most the depth of its kink. The linear maps of regions, and the ∞-norms of those and of the weights, are those of the
-appendix (Salman et al. 2019, App. A).
+Between two knots, a unit's value is its chord (the straight line between its values at the knots) plus a deviation,
+for which a range is computed. Affine layers map chords to chords and ranges to ranges, which become wider as usual in
+interval arithmetic. A unit that changes sides deviates from its chord by at most the depth of its kink.
+
+The linear maps, and the ∞-norms of these and of the weights, are those of Salman et al. (2019), App. A.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from gendyn_lite.measures.intervals.network import Program, Step, read_shape, wi
 
 
 class Enclosure(NamedTuple):
-    """A value between knots.
+    """A value at knots, and a range of its deviations between them.
 
     Attributes:
-        value: At the knots, [k, ...].
-        low: Least deviation from the chord of each of n segments, [n, ...].
-        high: Largest one.
+        value: Value at each of k knots, [k, ...].
+        low: Lower bound on the deviation from the chord in each of n segments, [n, ...].
+        high: Upper bound, [n, ...].
     """
 
     value: Tensor
@@ -36,17 +37,17 @@ class Enclosure(NamedTuple):
 
 
 class Bounds:
-    """The network between given knots.
+    """Bounds on a network between given knots.
 
     Args:
         program: The network.
-        start: Values that are affine along whole lines.
-        knots: Neighbours on a ray bound a segment.
+        start: Values that are affine along whole lines, from `along_lines`.
+        knots: The knots. Each two neighbours on a ray are the ends of a segment.
 
     Attributes:
-        first: The first knot of each segment, int64 [n]; the second one follows it.
-        logits: Enclosure of the logits.
-        changes: Units that surely change sides within each segment, int64 [n].
+        first: Index of the first knot of each segment, int64 [n]. The second one follows it.
+        logits: Bounds on the logits.
+        changes: Number of units that are known to change sides within each segment, int64 [n].
 
     Source: Moore (1966), interval arithmetic.
     """
@@ -60,10 +61,14 @@ class Bounds:
         self.logits = self._enclosure(program.output)
 
     def judge(self, label: Tensor) -> tuple[Tensor, Tensor]:
-        """Whether each segment is proved to keep its ray's class, and which knots have beyond doubt lost it.
+        """Decide which segments keep the class of their ray, and which knots have lost it.
 
         Args:
             label: Class of each ray, int64 [rays].
+
+        Returns:
+            Whether each segment is proved to keep the class, bool [n]; and whether each knot has lost it by more than
+            rounding errors, bool [k].
         """
         own = label[self.knots.ray]
         margin, slack = margins(self.logits.value, own), rounding(self.logits.value, self.knots)
@@ -77,14 +82,14 @@ class Bounds:
 
     def _enclosure(self, node: fx.Node) -> Any:
         value = self._values[node]
-        if isinstance(value, OnLines):  # on its chord
+        if isinstance(value, OnLines):  # affine, so that it does not leave its chord
             placed = self.knots.place(value).value
             zero = torch.zeros_like(placed[: len(self.first)])
             value = self._values[node] = Enclosure(placed, zero, zero)
         return value
 
     def _run(self, step: Step) -> Any:
-        """One step."""
+        """Compute the bounds of one step's value."""
         action = step.action
         if action is None:
             return read_shape(step, *self._select(step, "value"))
@@ -93,7 +98,7 @@ class Bounds:
         if isinstance(action, Maximum):
             return self._maximum(step, action)
         value = self._call(action.apply, step, "value")
-        # The centre goes through the linear part, the radius through its absolute values.
+        # Interval arithmetic: the centre of a range is mapped by the linear part, its radius by the absolute weights.
         centre = self._call(action.apply, step, "centre") - self._call(action.apply, step, "zero")
         radius = self._call(action.absolute, step, "radius")
         return Enclosure(value, centre - radius, centre + radius)
@@ -103,7 +108,7 @@ class Bounds:
         return function(*args, **kwargs)
 
     def _select(self, step: Step, part: str) -> tuple[Any, Any]:
-        """A step's arguments, of enclosures only one part."""
+        """Return a step's arguments, with one part of each enclosure in its place."""
 
         def pick(node: fx.Node) -> Any:
             value = self._enclosure(node)
@@ -119,7 +124,7 @@ class Bounds:
         return step.arguments(pick)
 
     def _kinked(self, action: Kinks, source: Enclosure) -> Enclosure:
-        """Off its chord by at most the slopes times the deviation before it, and by the depth of its own kinks."""
+        """Bound a kinked function: the slopes times the deviation of its input, plus the depth of its own kinks."""
         value = action.apply(source.value)
         a, b = self._ends(source.value)
         least, most = action.slopes
@@ -133,14 +138,14 @@ class Bounds:
         below, above = torch.minimum(least * low, most * low), torch.maximum(least * high, most * high)
         if action.levels != (0.0,) or most > 1:
             return Enclosure(value, below - depth, above + depth)
-        if least == 0:  # a ReLU stays above 0 and below what its input can reach
+        if least == 0:  # a ReLU is at least 0, and at most the largest value of its input
             top = torch.maximum(a, b)
             below = torch.maximum(below - depth, -top.clamp(min=0))
             return Enclosure(value, below, torch.minimum(above, (top + high).clamp(min=0)))
         return Enclosure(value, below - depth, above)  # convex: never above its chord
 
     def _maximum(self, step: Step, action: Maximum) -> Enclosure:
-        """The upper envelope lies below its chord by at most the kink of the winners at both ends."""
+        """Bound a maximum: it lies below its chord by at most the kink between the winners at both ends."""
         windows = self._call(action.windows, step, "value")
         (first, second), (mine, other) = self._ends(windows.entries), self._ends(windows.winner)
         depth = _depth(first.gather(1, mine) - first.gather(1, other), second.gather(1, mine) - second.gather(1, other))
@@ -150,7 +155,7 @@ class Bounds:
 
 
 def _depth(a: Tensor, b: Tensor) -> Tensor:
-    """How far the kink of max(z, 0) lies below its chord, for z from a to b.
+    """Return how far the kink of max(z, 0) lies below its chord, for z from a to b.
 
     >>> _depth(torch.tensor([-1.0, 1.0, 1.0]), torch.tensor([3.0, 2.0, -1.0])).tolist()
     [0.75, 0.0, 0.5]
@@ -160,14 +165,16 @@ def _depth(a: Tensor, b: Tensor) -> Tensor:
 
 
 def linear_maps(model: nn.Module, x: Tensor) -> Tensor:
-    """The Jacobian of the logits at each point, the linear map of its region; at a knot what torch gives (ReLU: 0).
+    """Compute the Jacobian of the logits at each point, which is the linear map of its region.
+
+    On the border of regions it is the derivative that torch uses there (0 for a ReLU).
 
     Args:
-        model: In eval mode.
+        model: The network, in eval mode.
         x: Points [n, *in_shape].
 
     Returns:
-        [n, C, numel of a point].
+        Jacobians [n, C, D], for points with D entries.
 
     >>> linear_maps(nn.Linear(3, 2), torch.zeros(5, 3)).shape
     torch.Size([5, 2, 3])
@@ -176,7 +183,7 @@ def linear_maps(model: nn.Module, x: Tensor) -> Tensor:
 
 
 def infinity_norm(maps: Tensor) -> Tensor:
-    """The largest row sum of absolute values: [..., C, D] to [...].
+    """Compute the largest row sum of absolute values of matrices [..., C, D], as [...].
 
     >>> infinity_norm(torch.tensor([[1.0, -2.0], [0.5, 0.5]])).item()
     3.0
@@ -188,8 +195,8 @@ class WeightNorms(NamedTuple):
     """∞-norms of a network's weights.
 
     Attributes:
-        without_relus: Of the product W_L … W_1, the network with its ReLUs taken out: the paper's ‖W‖∞.
-        product: The product of the layers' norms, which bounds the norm of every region.
+        without_relus: ‖W_L … W_1‖∞, the norm of the network without its ReLUs: the paper's ‖W‖∞.
+        product: Π ‖W_l‖∞, the product of the layers' norms, which bounds the norm of every region's linear map.
     """
 
     without_relus: float
@@ -197,13 +204,13 @@ class WeightNorms(NamedTuple):
 
 
 def weight_norms(model: nn.Sequential) -> WeightNorms:
-    """‖W_L … W_1‖∞ and Π ‖W_l‖∞ of a network of fully connected layers.
+    """Compute ‖W_L … W_1‖∞ and Π ‖W_l‖∞ of a network of fully connected layers.
 
     Args:
         model: Linear layers, with ReLU, LeakyReLU, Flatten or dropout between them.
 
     Raises:
-        UserError: It has other layers.
+        UserError: It has other layers, or no linear one.
 
     Source: Salman et al. (2019), App. A.
 

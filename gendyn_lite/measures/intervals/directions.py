@@ -1,7 +1,10 @@
-"""The directions of the paper, and two more: pairs, midlines, components, class means, chance, the nearest boundary.
+"""Directions along which intervals are measured.
 
-Pairs and midlines are measured in their own length (α = 1 is the other point). The others have no natural length: they
-are scaled to `length`, for which `pair_distance` of the class makes α = 1 as far as between two of its points.
+Those of the paper are pairs of points, midlines of triangles, principal components, and lines between class means.
+There are also random directions and adversarial ones.
+
+For pairs and midlines, α = 1 is the other point. Other directions have no natural length and are scaled to `length`.
+With the `pair_distance` of a class, α = 1 is as far away as one point of the class from another.
 """
 
 from __future__ import annotations
@@ -21,20 +24,20 @@ MOST_TUPLES = 1_000_000
 
 
 def same_class_tuples(y: Tensor, count: int, *, size: int = 2, label: int | None = None, seed: int = 0) -> Tensor:
-    """Indices of distinct examples that share a label: pairs, or triangles for `size` 3.
+    """Draw tuples of distinct examples that share a label: pairs, or triangles for `size` 3.
 
     Args:
         y: Labels (true or random ones), int64 [n].
         count: Number of tuples.
-        size: Examples in each.
-        label: Only this class; else each tuple's class is that of a uniformly drawn example.
-        seed: Of the draw.
+        size: Number of examples in a tuple.
+        label: Class of all tuples. If None, the class of each tuple is that of a uniformly drawn example.
+        seed: Seed of the draw.
 
     Returns:
-        int64 [count, size].
+        Indices of the examples, int64 [count, size].
 
     Raises:
-        UserError: No class (or not this one) has that many examples, or the count is none.
+        UserError: No class, or not the given one, has `size` examples; or `count` is not a number of tuples.
 
     >>> same_class_tuples(torch.tensor([0, 1, 0]), 2, seed=0).sort(1).values.tolist()
     [[0, 2], [0, 2]]
@@ -61,11 +64,11 @@ def same_class_tuples(y: Tensor, count: int, *, size: int = 2, label: int | None
 
 
 def pair_lines(x: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:
-    """Origin and direction of each pair: α = 0 is the first point, α = 1 the second.
+    """Return the lines through pairs of points: α = 0 is the first point, α = 1 the second.
 
     Args:
         x: Points [n, *in_shape].
-        pairs: int64 [m, 2].
+        pairs: Indices of the points, int64 [m, 2].
 
     Returns:
         Origins and directions, [m, *in_shape] each.
@@ -77,11 +80,11 @@ def pair_lines(x: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def midlines(x: Tensor, triangles: Tensor) -> tuple[Tensor, Tensor]:
-    """The line through the midpoints of two sides of each triangle: α = 0 and α = 1 are the midpoints.
+    """Return the lines through the midpoints of two sides of triangles: α = 0 and α = 1 are the midpoints.
 
     Args:
         x: Points [n, *in_shape].
-        triangles: int64 [m, 3]; the sides meet in the first corner.
+        triangles: Indices of the corners, int64 [m, 3]. The two sides meet in the first corner.
 
     Returns:
         Origins and directions, [m, *in_shape] each.
@@ -95,7 +98,7 @@ def midlines(x: Tensor, triangles: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def pair_distance(x: Tensor) -> float:
-    """Root mean square distance, in the units of x [n, *in_shape], between two points drawn independently.
+    """Return the root mean square distance between two independently drawn points of x [n, *in_shape], in its units.
 
     >>> pair_distance(torch.tensor([[0.0], [2.0]]))
     1.414...
@@ -105,19 +108,19 @@ def pair_distance(x: Tensor) -> float:
 
 
 def components(x: Tensor, *, length: float | None = None) -> Tensor:
-    """The principal components of points, largest variance first, each of the given length.
+    """Compute the principal components of points, largest variance first, each of the given length.
 
-    Components without variance (beyond the rank of the points) are left out; the last one is the most minor.
+    Components without variance (beyond the rank of the points) are left out.
 
     Args:
         x: Points of one class, [n, *in_shape].
-        length: Of every direction; `pair_distance` unless given.
+        length: Length of every direction; `pair_distance` of the points by default.
 
     Returns:
         Directions [k, *in_shape].
 
     Raises:
-        UserError: Fewer than three points.
+        UserError: There are fewer than three points, or the length is not a positive number.
 
     >>> components(torch.tensor([[0.0, 0.0], [1.0, 0.1], [2.0, 0.0], [3.0, 0.1]]), length=1.0)[0].abs().round().tolist()
     [1.0, 0.0]
@@ -126,7 +129,7 @@ def components(x: Tensor, *, length: float | None = None) -> Tensor:
         raise UserError(f"there are {len(x)} points, expected at least 3 for principal components")
     flat = x.flatten(1).double().cpu().numpy()
     found = PCA(svd_solver="full").fit(flat)
-    # The last of n components is the mean's own direction: no variance is left for it.
+    # Centred points span at most n − 1 dimensions, so the last of n components has no variance.
     variance = np.asarray(found.explained_variance_)
     kept = np.asarray(found.components_)[variance > 1e-10 * variance[0]]
     scale = pair_distance(x) if length is None else _checked(length)
@@ -134,17 +137,17 @@ def components(x: Tensor, *, length: float | None = None) -> Tensor:
 
 
 def between_means(x: Tensor, y: Tensor, start: int, end: int, *, length: float | None = None) -> Tensor:
-    """From one class's mean to another's, made orthogonal to the first principal component of the first class.
+    """Compute the direction between two class means, orthogonal to the first principal component of the first class.
 
     Args:
         x: Points [n, *in_shape].
         y: Labels, int64 [n].
         start: First class.
         end: Second class.
-        length: Of the direction; `pair_distance` of the first class unless given.
+        length: Length of the direction; `pair_distance` of the first class by default.
 
     Returns:
-        [*in_shape].
+        The direction, [*in_shape].
 
     Source: Salman et al. (2019), Fig. 2 (middle).
 
@@ -163,22 +166,21 @@ def between_means(x: Tensor, y: Tensor, start: int, end: int, *, length: float |
 def random_directions(
     x: Tensor, *, length: float, seed: int = 0, weights: Tensor | None = None, basis: Tensor | None = None
 ) -> Tensor:
-    """A random direction for each point, drawn on the CPU so that it is the same on every device.
+    """Draw a random direction for each point, on the CPU so that it is the same on every device.
 
     Args:
         x: Points [m, *in_shape].
-        length: Of every direction, in the units of x.
-        seed: Of the draw.
-        weights: How far each coordinate moves, [*in_shape], as its standard deviation; else each moves equally far.
-        basis: Orthogonal directions of one length [k, *in_shape], as of `components`: only combinations of them are
-            drawn, every one equally often.
+        length: Length of every direction, in the units of x.
+        seed: Seed of the draw.
+        weights: Standard deviation of each coordinate, [*in_shape]; equal ones by default.
+        basis: Orthogonal directions of equal length [k, *in_shape], such as `components`, to draw only from their span.
 
     Returns:
-        [m, *in_shape]; uniformly distributed unless there are weights.
+        Directions [m, *in_shape]; uniformly distributed unless there are weights.
 
     Raises:
-        UserError: Weights and a basis at once, or those that cannot be: of another shape, infinite, all zero, or
-            directions that are not orthogonal and of one length.
+        UserError: Both weights and a basis are given; they have another shape, or values that are not finite; the
+            weights are all zero; or the basis is not orthogonal with equal lengths.
 
     >>> random_directions(torch.zeros(2, 5), length=3.0).norm(dim=1).round(decimals=3).tolist()
     [3.0, 3.0]
@@ -207,22 +209,24 @@ def random_directions(
 
 
 def _check_shape(name: str, given: Tensor | None, x: Tensor) -> None:
-    """Refuse what is not of the shape of one point, or not finite."""
+    """Check that a given tensor is finite, with the shape of one point."""
     if given is not None and (given.shape != x.shape[1:] or not bool(given.isfinite().all())):
         told = f"{name} is {list(given.shape)}" if given.shape != x.shape[1:] else f"{name} holds NaN or infinity"
         raise UserError(f"{told}, expected finite numbers of the shape of one point, {list(x.shape[1:])}")
 
 
 def adversarial_directions(model: nn.Module, x: Tensor, *, length: float) -> Tensor:
-    """Where the margin of each point's class falls fastest: the gradient of the strongest rival minus its own logit.
+    """Compute the direction in which the margin of each point's class falls fastest.
+
+    It is the gradient of the largest other logit minus the class's own logit.
 
     Args:
-        model: In eval mode.
+        model: The network, in eval mode.
         x: Points [m, *in_shape].
-        length: Of every direction.
+        length: Length of every direction.
 
     Returns:
-        [m, *in_shape].
+        Directions [m, *in_shape].
 
     Raises:
         UserError: The gradient is zero at a point, so that there is no such direction.
@@ -243,7 +247,7 @@ def adversarial_directions(model: nn.Module, x: Tensor, *, length: float) -> Ten
 
 
 def _checked(length: float) -> float:
-    """The length of a direction, refused where it is no positive number."""
+    """Return the length of a direction, after checking that it is positive and finite."""
     check_number("length", length, "a number above 0 in the units of x")
     return length
 
@@ -254,7 +258,7 @@ def _scaled(directions: Tensor, length: float) -> Tensor:
 
 
 def gradients(model: nn.Module, x: Tensor, values: Callable[[Tensor], Sequence[Tensor]]) -> list[Tensor]:
-    """Gradients with respect to x [m, ...] of values [m] made of the network's logits, [m, ...] each."""
+    """Compute gradients with respect to x [m, ...] of values [m] that are computed from the logits; [m, ...] each."""
     check_network(model)
     with torch.enable_grad():
         points = x.detach().requires_grad_()

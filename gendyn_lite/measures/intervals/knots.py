@@ -1,4 +1,4 @@
-"""Points along several lines, kept in order, and where the class changes between them."""
+"""Knots: ordered points along lines, between which a network is linear; and where the class changes between them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Lines:
 
     Attributes:
         x: Origins, [m, *in_shape].
-        direction: [m, *in_shape].
+        direction: Directions d, [m, *in_shape].
         label: Class at α = 0, int64 [m].
         span: Lowest and highest α.
     """
@@ -27,27 +27,27 @@ class Lines:
     span: tuple[float, float]
 
     def __len__(self) -> int:
-        """Number of lines."""
+        """Return the number of lines."""
         return len(self.x)
 
     def parts(self, size: int) -> Iterator[Lines]:
-        """The lines, at most so many at a time."""
+        """Iterate over the lines in parts of at most `size`."""
         for part in chunks(len(self), size):
             yield replace(self, x=self.x[part], direction=self.direction[part], label=self.label[part])
 
     def points(self, line: Tensor, alpha: Tensor) -> Tensor:
-        """Points on lines: [n, *in_shape] for n lines and places."""
+        """Compute points on lines, [n, *in_shape], for the index of a line [n] and its α [n]."""
         weight = alpha.to(self.x.dtype).view(-1, *(1,) * (self.x.dim() - 1))
         return torch.addcmul(self.x[line], weight, self.direction[line])
 
     @property
     def limits(self) -> Tensor:
-        """The ends of the range for each line, float64 [m, 2]."""
+        """The lowest and highest α of each line, float64 [m, 2]."""
         return torch.tensor(self.span, dtype=torch.float64, device=self.x.device).expand(len(self), 2)
 
 
 def chunks(count: int, size: int) -> Iterator[slice]:
-    """Slices that cover `count` in parts of at most `size`.
+    """Cover `count` with slices of at most `size`.
 
     >>> list(chunks(3, 2))
     [slice(0, 2, None), slice(2, 4, None)]
@@ -56,11 +56,11 @@ def chunks(count: int, size: int) -> Iterator[slice]:
 
 
 class OnLines(NamedTuple):
-    """A value that is affine along whole lines: at α it is p + α v.
+    """A value that is affine along whole lines: p + α v.
 
     Attributes:
-        p: [m, ...], at the lines' origins.
-        v: [m, ...], its change for a step of 1.
+        p: Value at the origin of each line, [m, ...].
+        v: Change for a step of 1 in α, [m, ...].
     """
 
     p: Tensor
@@ -68,18 +68,20 @@ class OnLines(NamedTuple):
 
 
 class AtKnots(NamedTuple):
-    """A value at every knot, [k, ...], affine between them."""
+    """A value at every knot, [k, ...], which is affine between knots."""
 
     value: Tensor
 
 
 class Knots(NamedTuple):
-    """Places on rays, in order along each ray.
+    """Knots on rays, in order along each ray.
+
+    A ray is a part of a line, such as one side of α = 0.
 
     Attributes:
-        alpha: Where on its line each knot lies, float64 [k].
-        ray: Its ray, int64 [k], ascending.
-        line: The line of each ray, int64 [rays].
+        alpha: α of each knot on its line, float64 [k].
+        ray: Ray of each knot, int64 [k], ascending.
+        line: Line of each ray, int64 [rays].
     """
 
     alpha: Tensor
@@ -88,32 +90,32 @@ class Knots(NamedTuple):
 
     @property
     def joined(self) -> Tensor:
-        """Whether knots i and i + 1 bound a segment, bool [k - 1]."""
+        """Whether knots i and i + 1 are on one ray, as the ends of a segment: bool [k − 1]."""
         return self.ray[1:] == self.ray[:-1]
 
     @property
     def first(self) -> Tensor:
-        """Each ray's first knot, int64 [rays]."""
+        """Index of each ray's first knot, int64 [rays]."""
         return torch.searchsorted(self.ray, torch.arange(len(self.line), device=self.ray.device))
 
     @property
     def last(self) -> Tensor:
-        """Each ray's last knot, int64 [rays]."""
+        """Index of each ray's last knot, int64 [rays]."""
         return torch.searchsorted(self.ray, torch.arange(len(self.line), device=self.ray.device), right=True) - 1
 
     def place(self, value: OnLines) -> AtKnots:
-        """A value of whole lines, at the knots."""
+        """Evaluate at the knots a value that is affine along whole lines."""
         line = self.line.index_select(0, self.ray)
         alpha = self.alpha.to(value.p.dtype).view(-1, *(1,) * (value.p.dim() - 1))
         return AtKnots(torch.addcmul(value.p.index_select(0, line), alpha, value.v.index_select(0, line)))
 
 
 def segments(line: Tensor, ends: Tensor) -> Knots:
-    """Rays of several knots each.
+    """Make rays with the same number of knots each.
 
     Args:
-        line: The line of each ray, int64 [rays].
-        ends: Their knots, float64 [rays, k], in order along the ray (rising or falling).
+        line: Line of each ray, int64 [rays].
+        ends: α of the knots, float64 [rays, k], in order along the ray (rising or falling).
 
     >>> segments(torch.tensor([0, 0]), torch.tensor([[0.0, 2.0], [0.0, -1.0]]).double()).ray.tolist()
     [0, 0, 1, 1]
@@ -123,12 +125,12 @@ def segments(line: Tensor, ends: Tensor) -> Knots:
 
 
 class Insertion:
-    """New knots between old ones.
+    """Inserts new knots between old ones.
 
     Args:
-        knots: The old ones.
-        r: Old knot before each new one, int64 [q], ascending.
-        t: Place of each within its segment, in (0, 1), float64 [q].
+        knots: The old knots.
+        r: Index of the old knot before each new one, int64 [q], ascending.
+        t: Position of each new knot within its segment, in (0, 1), float64 [q].
     """
 
     def __init__(self, knots: Knots, r: Tensor, t: Tensor) -> None:
@@ -143,7 +145,7 @@ class Insertion:
         self.knots = Knots(self.interpolate(knots.alpha), ray, knots.line)
 
     def interpolate(self, value: Tensor) -> Tensor:
-        """A value [k, ...] at all knots, old and new: [k + q, ...]."""
+        """Interpolate a value [k, ...] at the old knots to all knots, [k + q, ...]."""
         merged = value.new_empty((self.count, *value.shape[1:]))
         merged.index_copy_(0, self.old, value)
         t = self.t.to(value.dtype).view(-1, *(1,) * (value.dim() - 1))
@@ -151,7 +153,7 @@ class Insertion:
         return merged.index_copy_(0, self.new, between)
 
 
-# Units in the last place that a margin may be off by; below that two logits are taken as tied.
+# Assumed error of a margin, in units in the last place; two logits that are closer count as tied.
 ROUNDING = {torch.float64: 64, torch.float32: 128}
 
 
@@ -159,10 +161,10 @@ class Crossings(NamedTuple):
     """Where each ray leaves its class.
 
     Attributes:
-        end: The first point of the ray at which another class's logit overtakes, or its last one: float64 [rays].
-        found: Whether another class does, bool [rays].
-        before: A point before the end up to which the class is beyond doubt, float64 [rays].
-        behind: A point behind the end at which it is beyond doubt another (or the ray's last), float64 [rays].
+        end: α at which another class's logit first becomes the largest, or of the ray's last knot; float64 [rays].
+        found: Whether the class changes, bool [rays].
+        before: α of a knot before the end, up to which the class is certain despite rounding; float64 [rays].
+        behind: α of a knot behind the end, at which another class is certain, or of the last knot; float64 [rays].
         doubtful: Whether rounding could hide or move the end, bool [rays].
     """
 
@@ -173,12 +175,12 @@ class Crossings(NamedTuple):
     doubtful: Tensor
 
     def replaced(self, rays: Tensor, better: Crossings) -> Crossings:
-        """The same with other values for some rays."""
+        """Replace the values of some rays by better ones."""
         return Crossings(*(mine.index_copy(0, rays, other) for mine, other in zip(self, better, strict=True)))
 
 
 def margins(logits: Tensor, label: Tensor) -> Tensor:
-    """The label's logit minus each other one, infinity for itself: [k, C].
+    """Compute the label's logit minus each other logit (infinity for its own), [k, C].
 
     >>> margins(torch.tensor([[3.0, 1.0, 4.0]]), torch.tensor([0])).tolist()
     [[inf, 2.0, -1.0]]
@@ -188,19 +190,19 @@ def margins(logits: Tensor, label: Tensor) -> Tensor:
 
 
 def rounding(logits: Tensor, knots: Knots) -> Tensor:
-    """By how much a margin may be off at each knot, [k]: in proportion to the ray's largest logit."""
+    """Return the assumed rounding error of margins at each knot, [k], proportional to the ray's largest logit."""
     scale = torch.zeros(len(knots.line), dtype=logits.dtype, device=logits.device)
     scale = scale.scatter_reduce(0, knots.ray, logits.abs().amax(1), "amax")
     return (scale * (ROUNDING[logits.dtype] * torch.finfo(logits.dtype).eps)).index_select(0, knots.ray)
 
 
 def crossings(knots: Knots, logits: Tensor, label: Tensor) -> Crossings:
-    """The end of each ray's class, ties counted as the class.
+    """Find where each ray leaves its class; a tie still counts as the class.
 
     Args:
-        knots: In order along each ray.
-        logits: At the knots, [k, C], linear between them.
-        label: The class of each ray, int64 [rays].
+        knots: The knots of the rays.
+        logits: Logits at the knots, [k, C], linear between them.
+        label: Class of each ray, int64 [rays].
     """
     margin = margins(logits, label[knots.ray])
     worst = margin.amin(1)
@@ -217,13 +219,13 @@ def crossings(knots: Knots, logits: Tensor, label: Tensor) -> Crossings:
 
 
 def _first_where(wanted: Tensor, knots: Knots, otherwise: Tensor) -> Tensor:
-    """The first such knot of each ray, int64 [rays]."""
+    """Return the first wanted knot of each ray, or `otherwise`, int64 [rays]."""
     index = wanted.nonzero().squeeze(1)
     return otherwise.scatter_reduce(0, knots.ray[index], index, "amin")
 
 
 def _zero(alpha: Tensor, margin: Tensor, prior: Tensor, stop: Tensor) -> Tensor:
-    """Where the first margin reaches 0 between the knots `prior` and `stop`."""
+    """Return the α at which the first margin reaches 0 between the knots `prior` and `stop`."""
     start, end = margin[prior].clamp(min=0).double(), margin[stop].double()
     t = torch.where(end < 0, start / (start - end), torch.inf).amin(1)
     t = torch.where(t.isfinite(), t, 1.0)

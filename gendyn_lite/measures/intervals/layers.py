@@ -1,4 +1,4 @@
-"""What each layer or operation does to a function that is linear between knots."""
+"""How each layer or operation acts on a function that is linear between knots: affine, with kinks, or a maximum."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 AVERAGES = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
 AVERAGES += (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
-# Copies or averages: every coefficient is at least 0.
+# These copy or average their inputs, so that no coefficient is negative.
 COPIES = (nn.Flatten, nn.Unflatten, nn.Identity, nn.ZeroPad2d, nn.ReflectionPad2d, nn.ReplicationPad2d, *AVERAGES)
 POOLS = (nn.MaxPool1d, nn.MaxPool2d)
 KINKS = (nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.ReLU6, nn.Hardtanh)
@@ -37,11 +37,11 @@ RELU = {torch.relu, F.relu, "relu", "relu_"}
 
 
 class Affine(NamedTuple):
-    """A layer that is affine in its varying arguments.
+    """A layer that is affine in the arguments that vary along the line.
 
     Attributes:
         apply: The layer.
-        absolute: Its linear part with the absolute value of every coefficient.
+        absolute: Its linear part, with the absolute value of every coefficient.
     """
 
     apply: Callable[..., Tensor]
@@ -49,11 +49,11 @@ class Affine(NamedTuple):
 
 
 class Kinks(NamedTuple):
-    """An elementwise function that is linear between levels.
+    """An elementwise, piecewise linear function.
 
     Attributes:
         apply: The function, out of place.
-        levels: Where its slope changes.
+        levels: Inputs at which its slope changes.
         slopes: Lowest and highest slope, for bounds.
     """
 
@@ -63,13 +63,13 @@ class Kinks(NamedTuple):
 
 
 class Windows(NamedTuple):
-    """The entries that are compared, at every knot.
+    """The windows over which a maximum is taken, at every knot.
 
     Attributes:
-        entries: [k, numel], all of a knot's entries.
-        members: int64 [G, K], the entries of each window (one repeated where a window is smaller).
-        winner: int64 [k, G], which entry is the largest.
-        shape: Shape of the result for one knot.
+        entries: All entries of the input at each knot, [k, numel].
+        members: Indices of the K entries of each of G windows, int64 [G, K]; smaller windows repeat an entry.
+        winner: Index of the largest entry of each window, int64 [k, G].
+        shape: Shape of the result at one knot.
     """
 
     entries: Tensor
@@ -79,12 +79,12 @@ class Windows(NamedTuple):
 
     @property
     def largest(self) -> Tensor:
-        """[k, *shape]."""
+        """The maximum over each window, [k, *shape]."""
         return self.entries.gather(1, self.winner).unflatten(1, self.shape)
 
 
 class Maximum(NamedTuple):
-    """The largest of several entries; `windows` says which, given the arguments."""
+    """A layer that takes the largest of several entries; `windows` maps its arguments to the entries compared."""
 
     windows: Callable[..., Windows]
 
@@ -93,14 +93,14 @@ Action = Affine | Kinks | Maximum
 
 
 class NotPiecewiseLinearError(Exception):
-    """A layer that is not, or not known to be, piecewise linear: its name and why."""
+    """A layer is not known to be piecewise linear; the message has its name and the reason."""
 
 
 def of_module(module: nn.Module) -> Action:
-    """What a layer of torch.nn does, in eval mode.
+    """Classify a layer of torch.nn in eval mode.
 
     Raises:
-        NotPiecewiseLinearError: It is not piecewise linear, or not known.
+        NotPiecewiseLinearError: It is not known to be piecewise linear.
 
     >>> of_module(nn.LeakyReLU(0.1)).levels
     (0.0,)
@@ -123,10 +123,10 @@ def of_module(module: nn.Module) -> Action:
 def of_function(  # noqa: PLR0911 (a table of kinds)
     target: Any, varying: list[bool], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Action:
-    """What an operation does whose arguments vary along the line where `varying` says so.
+    """Classify an operation, given which of its arguments vary along the line.
 
     Raises:
-        NotPiecewiseLinearError: It is not piecewise linear, or not known.
+        NotPiecewiseLinearError: It is not known to be piecewise linear.
     """
     call = (lambda value, *a, **k: getattr(value, target)(*a, **k)) if isinstance(target, str) else target
     if target in RELU:
@@ -155,7 +155,7 @@ def of_function(  # noqa: PLR0911 (a table of kinds)
 
 
 def _elementwise(module: nn.Module) -> Kinks:
-    """ReLU and its relatives."""
+    """Classify ReLU and similar layers."""
     if isinstance(module, nn.ReLU):
         return Kinks(torch.relu, (0.0,), (0.0, 1.0))
     if isinstance(module, nn.LeakyReLU):
@@ -172,7 +172,7 @@ def _elementwise(module: nn.Module) -> Kinks:
 
 
 def _absolute(module: nn.Module) -> nn.Module:
-    """The same layer with |W| for its weights, and without bias and mean."""
+    """Copy a layer with |W| in place of its weights W, and without bias or running mean."""
     layer: Any = copy.deepcopy(module).requires_grad_(False)
     layer.bias = None
     if isinstance(module, NORMS):
@@ -183,7 +183,7 @@ def _absolute(module: nn.Module) -> nn.Module:
 
 
 def _absolute_sum(a: Any, b: Any) -> Tensor:
-    """A constant adds nothing to a radius."""
+    """Add two radii; a constant has radius 0."""
     parts = [part for part in (a, b) if isinstance(part, Tensor)]
     return parts[0] + parts[1] if len(parts) == 2 else parts[0]
 
@@ -199,7 +199,7 @@ def _same(value: Tensor, *_: Any, **__: Any) -> Tensor:
 
 
 def _pool_function(value: Tensor, *args: Any, **kwargs: Any) -> Windows:
-    """F.max_pool2d."""
+    """Return the windows of `F.max_pool2d`, called with these arguments."""
     names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
     settings = dict(zip(names, args, strict=False)) | kwargs
     if settings.get("return_indices"):
@@ -208,7 +208,7 @@ def _pool_function(value: Tensor, *args: Any, **kwargs: Any) -> Windows:
 
 
 def along(value: Tensor, dim: int | tuple[int, ...], keepdim: bool = False) -> Windows:
-    """Windows along one dimension (not the first): what maxout and `amax` compare.
+    """Return windows along one dimension (not the first), as for maxout and `amax`.
 
     >>> windows = along(torch.tensor([[[1.0, 3.0], [5.0, 2.0]]]), 2)
     >>> windows.largest.tolist()
@@ -225,7 +225,7 @@ def along(value: Tensor, dim: int | tuple[int, ...], keepdim: bool = False) -> W
 
 
 def pooled(pool: nn.MaxPool1d | nn.MaxPool2d, value: Tensor) -> Windows:
-    """Windows of a max-pooling, its padding, dilation and ceil mode included.
+    """Return the windows of a max-pooling layer, with its padding, dilation and ceil mode.
 
     >>> pooled(nn.MaxPool2d(2), torch.arange(16.0).view(1, 1, 4, 4)).largest.tolist()
     [[[[5.0, 7.0], [13.0, 15.0]]]]
@@ -246,7 +246,7 @@ def pooled(pool: nn.MaxPool1d | nn.MaxPool2d, value: Tensor) -> Windows:
 
 
 def _plane_members(pool: nn.MaxPool2d, size: tuple[int, int], out: tuple[int, ...]) -> Tensor:
-    """The places of each window in one channel, int64 [L, K]; a window cut by the border repeats one of its own."""
+    """Return the pixels of each window in one channel, int64 [L, K]; windows cut by the border repeat a pixel."""
     kernel, stride, padding, dilation = map(_pair, (pool.kernel_size, pool.stride, pool.padding, pool.dilation))
     places = torch.arange(1, size[0] * size[1] + 1, dtype=torch.float64).view(1, 1, *size)
     needed = [(out[i] - 1) * stride[i] + dilation[i] * (kernel[i] - 1) + 1 for i in (0, 1)]

@@ -1,4 +1,4 @@
-"""A network: what is asked of it, and its steps, each affine, with kinks, or a maximum, as torch.fx reads its code."""
+"""A network as a list of steps, traced by torch.fx, each affine, with kinks, or a maximum; and checks of arguments."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Step(NamedTuple):
     """One layer or operation.
 
     Attributes:
-        name: Its name in the network, for messages.
-        node: Its result in the traced graph.
-        action: What it does, or None for one that reads a shape.
-        call: Its function, for a step that reads a shape.
+        name: Name in the network, for messages.
+        node: Node of its result in the traced graph.
+        action: How it acts on its arguments, or None if it reads a shape.
+        call: Its function if it reads a shape, or None.
         frees: Results that no later step needs.
     """
 
@@ -35,19 +35,19 @@ class Step(NamedTuple):
     frees: tuple[fx.Node, ...]
 
     def arguments(self, value: Callable[[fx.Node], Any]) -> tuple[Any, Any]:
-        """Its arguments and named arguments, with the value of every node."""
+        """Return its positional and keyword arguments, with `value(node)` in place of every node."""
         return fx.map_arg(self.node.args, value), fx.map_arg(self.node.kwargs, value)
 
 
 class Program(NamedTuple):
-    """A piecewise linear network as steps.
+    """A piecewise linear network as a list of steps.
 
     Attributes:
-        steps: In the order of execution.
-        constants: Values that do not depend on the input.
-        input: The input's node.
-        output: The logits' node.
-        dtype: Of the parameters (of the input where there are none).
+        steps: Steps in the order of execution.
+        constants: Values that do not depend on the input, by node.
+        input: Node of the input.
+        output: Node of the logits.
+        dtype: dtype of the computation.
     """
 
     steps: tuple[Step, ...]
@@ -57,7 +57,7 @@ class Program(NamedTuple):
     dtype: torch.dtype
 
     def run(self, values: dict[fx.Node, Any], known: Collection[fx.Node], run: Callable[[Step], Any]) -> None:
-        """Put the value of every step but the known ones into `values`, and drop those that no later step needs."""
+        """Run every step that is not in `known`, keeping in `values` only results that later steps need."""
         for step in self.steps:
             if step.node in known:
                 continue
@@ -68,11 +68,11 @@ class Program(NamedTuple):
 
 
 class Count(int):
-    """The number of points as the network sees it: its batch size."""
+    """The batch size that the network reads: its number of points, which may differ in another pass."""
 
 
 def read_shape(step: Step, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The value of a step that reads a shape; that of the first dimension is a `Count`."""
+    """Run a step that reads a shape; the size of the first dimension becomes a `Count`."""
     assert step.call is not None
     found = step.call(*args, **kwargs)
     counts = step.node.args[1:] == (0,) or step.node.kwargs.get("dim") == 0
@@ -80,7 +80,7 @@ def read_shape(step: Step, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any
 
 
 def with_count(value: Any, count: int) -> Any:
-    """A size or shape, for another number of points.
+    """Return a size or shape, for another number of points.
 
     >>> with_count(Count(3), 5), with_count(torch.Size((3, 2)), 5), with_count(7, 5)
     (5, torch.Size([5, 2]), 7)
@@ -91,25 +91,26 @@ def with_count(value: Any, count: int) -> Any:
 
 
 class _Tracer(fx.Tracer):
-    """Stops at the layers that are known, also where a user's class inherits their forward."""
+    """Does not trace into known layers, nor into subclasses that inherit their forward."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        smooth = isinstance(m, nn.LocalResponseNorm)  # refused by the layer's name, not by that of an operation in it
-        if "forward" in vars(m):  # what is not its class's own is followed
+        smooth = isinstance(m, nn.LocalResponseNorm)  # a leaf, so that the error names the layer
+        if "forward" in vars(m):  # a forward set on the instance is traced
             return False
         return smooth or _is_known(m) or super().is_leaf_module(m, module_qualified_name)
 
 
 @torch.no_grad()
 def read(model: nn.Module, dtype: torch.dtype) -> Program:
-    """The steps of a network.
+    """Trace a network into steps.
 
     Args:
-        model: In eval mode where that matters; left as it is.
-        dtype: To compute in: another than the network's works on a copy.
+        model: The network, in eval mode. It is left unchanged.
+        dtype: dtype to compute in; if it differs from the network's, a copy of the network is converted.
 
     Raises:
-        NotPiecewiseLinearError: The first layer that is not piecewise linear, named; or the forward cannot be traced.
+        NotPiecewiseLinearError: A layer is not known to be piecewise linear (the message names the first one), has a
+            hook, or the forward cannot be traced.
 
     >>> program = read(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2)), torch.float32)
     >>> [type(step.action).__name__ for step in program.steps]
@@ -132,7 +133,7 @@ def read(model: nn.Module, dtype: torch.dtype) -> Program:
 
 
 def _program(model: nn.Module, graph: fx.Graph, dtype: torch.dtype) -> Program:
-    """Sort the nodes of a traced graph into constants and steps."""
+    """Divide the nodes of a traced graph into constants and steps."""
     constants: dict[fx.Node, Any] = {}
     steps: list[Step] = []
     inputs = [node for node in graph.nodes if node.op == "placeholder"]
@@ -153,7 +154,7 @@ def _program(model: nn.Module, graph: fx.Graph, dtype: torch.dtype) -> Program:
 
 
 def _step(model: nn.Module, node: fx.Node, constants: dict[fx.Node, Any], frees: tuple[fx.Node, ...]) -> Step:
-    """Classify one node."""
+    """Make the step of one node."""
     name = f"operation {getattr(node.target, '__name__', node.target)!r}"
     try:
         if node.op == "call_module":
@@ -181,7 +182,7 @@ def _reads_shape(node: fx.Node) -> bool:
 
 def _is_known(module: nn.Module) -> bool:
     own = type(module)
-    if "forward" in vars(module) or own.__call__ is not nn.Module.__call__:  # it may do anything
+    if "forward" in vars(module) or own.__call__ is not nn.Module.__call__:  # not the code of its class
         return False
     return any(isinstance(module, kind) and own.forward is kind.forward for kind in LAYERS)
 
@@ -190,7 +191,7 @@ AROUND = ": the interval is looked for around α = 0"
 
 
 def check_network(model: nn.Module) -> None:
-    """Refuse a network in train mode, or with weights that are not finite."""
+    """Check that a network is in eval mode and its weights are finite."""
     check_eval(model)
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
@@ -198,7 +199,7 @@ def check_network(model: nn.Module) -> None:
 
 
 def check_lines(model: nn.Module, x: Tensor, direction: Tensor, low: float, high: float) -> None:
-    """Refuse a range without 0 inside, what `check_network` refuses, and points and directions that do not match."""
+    """Check that a range has 0 inside, the network passes `check_network`, and points and directions fit it."""
     check_number("low", low, f"a number below 0{AROUND}", lambda value: -math.inf < value < 0)
     check_number("high", high, f"a number above 0{AROUND}")
     check_network(model)
@@ -227,12 +228,16 @@ def check_lines(model: nn.Module, x: Tensor, direction: Tensor, low: float, high
 
 
 def logits_at(model: nn.Module, x: Tensor) -> Tensor:
-    """The network's logits at x, refused where their shape is wrong or the points do not fit."""
+    """Compute the network's logits at x.
+
+    Raises:
+        UserError: The network does not take such points, or its output is not logits of at least two classes.
+    """
     try:
         logits = model(x)
     except UserError:
         raise
-    except Exception as error:  # whatever somebody's forward raises
+    except Exception as error:  # a user's forward may raise anything
         shape = tuple(x.shape[1:])
         raise UserError(f"the network does not take points of shape {shape}: {first_line(error)}") from error
     if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(x) or logits.shape[1] < 2:

@@ -1,8 +1,8 @@
-"""Three ways to the ends of intervals: exact, certified and by samples.
+"""Three methods to find the ends of intervals: exact, certified, and by samples.
 
-The exact one follows a network's linear pieces along a ray wherever its class could change. A line is cut into
-segments. Those on which bounds prove the class are done with; of the others the long ones are cut again and on the
-short ones every linear piece is followed, so that nothing is missed and ends are those of the pieces.
+The exact method cuts a line into segments. Segments on which bounds prove the class need no further work. Of the
+others, long ones are cut again, and on short ones every linear piece of the network is followed. So no change of class
+is missed, and the ends are exact up to rounding.
 """
 
 from __future__ import annotations
@@ -22,45 +22,45 @@ from gendyn_lite.measures.intervals.knots import Crossings, Lines, chunks, cross
 from gendyn_lite.measures.intervals.network import Program, read
 from gendyn_lite.measures.intervals.walk import TooManyKnotsError, Walk, along_lines
 
-POINTS = 4096  # of the samples, in one forward pass
-LINES = 128  # at a time, at most
-BYTES = 2**26  # of one layer, at all points that are computed at a time
-SAMPLES = 6  # segments of the first look on each side of α = 0
-CUTS = 4  # parts that a segment is cut into
-MOST_STEPS = 200  # segments that certified bisection looks at on each side of a line
-FEW = 64  # units that change sides in a segment whose pieces are followed rather than cut again
+POINTS = 4096  # most samples in one forward pass
+LINES = 128  # most lines at a time
+BYTES = 2**26  # of the widest layer, at all points that are computed at a time
+SAMPLES = 6  # segments on each side of α = 0 at the start of the exact search
+CUTS = 4  # parts into which a segment is cut
+MOST_STEPS = 200  # most segments of the certified search on each side of a line
+FEW = 64  # with at most so many units that change sides, a segment's pieces are followed
 
 
 class TooManyPiecesError(Exception):
-    """A line has more pieces than were allowed: how many, at least."""
+    """A line has more pieces than allowed; the argument is how many were counted."""
 
 
 class OutOfTimeError(Exception):
-    """The time that was allowed is over."""
+    """The search took longer than allowed."""
 
 
 @dataclass
 class Network:
-    """A network as steps, and the same in float64 for what float32 leaves in doubt."""
+    """A network and its steps; also in float64, for results that rounding leaves in doubt."""
 
     model: nn.Module
     program: Program
-    widest: int  # bytes of the largest layer for one input
-    until: float = math.inf  # of `time.monotonic`
+    widest: int  # bytes of the widest layer for one input
+    until: float = math.inf  # end of the allowed time, by `time.monotonic`
     progress: bool = False
 
     def check_time(self) -> None:
-        """End the search where its time is over."""
+        """Raise `OutOfTimeError` once the allowed time is over."""
         if time.monotonic() > self.until:
             raise OutOfTimeError("every linear piece would take longer than was allowed (seconds=)")
 
     def shown(self, parts: Iterable[Lines]) -> Iterable[Lines]:
-        """Parts of the lines, with a progress bar where one is wanted."""
+        """Iterate over parts of the lines, with a progress bar if wanted."""
         return tqdm(list(parts), desc="lines", disable=not self.progress)
 
     @property
     def rows(self) -> int:
-        """Points to compute at a time."""
+        """How many points to compute at a time."""
         return max(16, min(BYTES // self.widest, LINES * 2 * (SAMPLES + 1)))
 
     @cached_property
@@ -71,18 +71,18 @@ class Network:
 
 @torch.no_grad()
 def exact_ends(network: Network, lines: Lines, max_pieces: int) -> Tensor:
-    """Ends of every line, float64 [m, 2].
+    """Find the ends of every line by the exact method, float64 [m, 2].
 
     Raises:
-        TooManyPiecesError: On one line there were more than `max_pieces`.
-        OutOfTimeError: It would have taken longer than allowed.
+        TooManyPiecesError: One line has more than `max_pieces`.
+        OutOfTimeError: The search took longer than allowed.
     """
     parts = network.shown(lines.parts(max(1, network.rows // (2 * (SAMPLES + 1)))))
     return torch.cat([Search(network, part, max_pieces).ends for part in parts])
 
 
 def class_at_origin(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """The class of each row, the first of several with the largest logit, and whether there are several.
+    """Return the class of each row (of tied classes, the first), and whether there is a tie.
 
     >>> class_at_origin(torch.tensor([[1.0, 2.0, 2.0]]))
     (tensor([1]), tensor([True]))
@@ -92,10 +92,10 @@ def class_at_origin(logits: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Search:
-    """The first change of class on both sides of each of a few lines.
+    """Exact search for the first change of class on both sides of each of a few lines.
 
     Attributes:
-        ends: float64 [m, 2].
+        ends: α of the first change, or of the end of the range, on both sides: float64 [m, 2].
     """
 
     def __init__(self, network: Network, lines: Lines, max_pieces: int) -> None:
@@ -104,15 +104,15 @@ class Search:
         self._looked = torch.zeros_like(lines.label)
         self._line = torch.arange(len(lines), device=lines.x.device).repeat_interleave(2)
         range_ends = lines.limits.flatten()
-        self._reach = range_ends.abs()  # the nearest point of each ray known to have lost its class, or its end
+        self._reach = range_ends.abs()  # |α| of the nearest point of each ray known to have another class, or its end
         self._sign = range_ends.sign()
-        self._found = self._reach.clone()  # the nearest change of class
+        self._found = self._reach.clone()  # |α| of the nearest change of class
         rays = torch.arange(len(range_ends), device=range_ends.device)
         self._search(rays, torch.zeros_like(range_ends), range_ends.abs(), SAMPLES)
         self.ends = (self._sign * self._found).view(-1, 2)
 
     def _search(self, ray: Tensor, near: Tensor, far: Tensor, parts: int) -> None:
-        """Cut segments of rays (their ends in |α|) until each is proved, or short enough to be followed."""
+        """Cut segments of rays, from |α| = near to far, until each is proved or short enough to be followed."""
         while len(ray):
             some = chunks(len(ray), max(1, self.network.rows // (parts + 1)))
             cut = [self._cut(ray[part], near[part], far[part], parts) for part in some]
@@ -123,7 +123,7 @@ class Search:
             ray, near, far, parts = ray[rest], near[rest], far[rest], CUTS
 
     def _cut(self, ray: Tensor, near: Tensor, far: Tensor, parts: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The parts of segments that are not proved and lie before the end: ray, ends, units that change sides."""
+        """Cut segments; return the unproved parts before the known end: ray, both ends, units that change sides."""
         share = torch.linspace(0, 1, parts + 1, dtype=torch.float64, device=ray.device)
         places = torch.lerp(near[:, None], far[:, None], share)
         lines = self._line[ray]
@@ -138,7 +138,7 @@ class Search:
         return owner[keep], begin[keep], places.flatten()[first + 1][keep], bounds.changes[keep]
 
     def _follow(self, ray: Tensor, near: Tensor, far: Tensor) -> None:
-        """Follow every piece of short segments, nearer ones first; what does not fit into memory is halved."""
+        """Follow every piece of short segments, nearer ones first, in halves if they do not fit into memory."""
         size = max(1, 8 * self.network.rows // FEW)
         if len(ray) > size:
             for part in near.argsort().split(size):
@@ -162,11 +162,11 @@ class Search:
     def _walk(self, line: Tensor, ends: Tensor) -> Crossings:
         walk = Walk(self.network.program, self.start, segments(line, ends))
         found = torch.bincount(walk.knots.line[walk.knots.ray], minlength=len(self._looked))
-        self._count(found - 2 * torch.bincount(line, minlength=len(found)))  # without the ends
+        self._count(found - 2 * torch.bincount(line, minlength=len(found)))  # not counting both ends
         return crossings(walk.knots, walk.logits, self.lines.label[line])
 
     def _settled(self, line: Tensor, found: Crossings) -> Crossings:
-        """Where float32 leaves the end in doubt, follow that part of the ray again in float64."""
+        """Follow those parts of rays again in float64 in which float32 leaves the end in doubt."""
         program = self.network.precise
         unsure = (found.doubtful & (found.before != found.behind)).nonzero().squeeze(1)
         if program is self.network.program or not len(unsure):
@@ -179,7 +179,7 @@ class Search:
         return found.replaced(unsure, sure)
 
     def _count(self, looked: Tensor) -> None:
-        """Add pieces and segments that were looked at, by line."""
+        """Count the pieces and segments visited on each line, and check the limits."""
         self.network.check_time()
         self._looked += looked
         if int(self._looked.max()) > self.max_pieces:
@@ -188,7 +188,7 @@ class Search:
 
 @torch.no_grad()
 def sides_changed(program: Program, lines: Lines) -> float:
-    """The fewest linear pieces that the first lines can have, on average: units that differ between a few samples."""
+    """Return a lower bound on the linear pieces of a line, averaged over the first lines, from a few samples."""
     lines = next(lines.parts(4))
     start = along_lines(program, lines.x, lines.direction)
     line = torch.arange(len(lines), device=lines.x.device)
@@ -199,15 +199,15 @@ def sides_changed(program: Program, lines: Lines) -> float:
 
 @torch.no_grad()
 def certified_ends(network: Network, lines: Lines, *, tolerance: float) -> tuple[Tensor, Tensor]:
-    """How far from α = 0 every line is proved to keep its class, and where it has beyond doubt lost it.
+    """Bracket the ends of every line between a point up to which the class is proved, and one that has lost it.
 
     Args:
         network: The network.
         lines: The lines.
-        tolerance: A line whose proved and refuted points lie closer together than this is done.
+        tolerance: Width of a bracket, in α, at which its search ends.
 
     Returns:
-        Both float64 [m, 2]; the second one is the range's end where the class was not seen to change.
+        Proved and lost points, float64 [m, 2] each. The lost point is the end of the range if no change was seen.
     """
     some = network.shown(lines.parts(max(1, network.rows // 4)))
     proved, refuted = zip(*(_march(network, part, tolerance) for part in some), strict=True)
@@ -215,7 +215,7 @@ def certified_ends(network: Network, lines: Lines, *, tolerance: float) -> tuple
 
 
 def _march(network: Network, lines: Lines, tolerance: float) -> tuple[Tensor, Tensor]:
-    """Outwards on each ray: twice as far after a proof, half as far after none."""
+    """Go outwards on each ray with steps that are doubled after a proof and halved after a failure."""
     program = network.program
     start = along_lines(program, lines.x, lines.direction)
     line = torch.arange(len(lines), device=lines.x.device).repeat_interleave(2)
@@ -247,16 +247,16 @@ def grid_ends(
     tolerance: float,
     between: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
-    """The first sampled change of class on both sides, bisected.
+    """Find the first change of class between samples on both sides, and bisect it.
 
-    A stretch of another class that lies between two samples is stepped over.
+    It misses another class that lies wholly between two samples.
 
     Args:
-        network: From [n, *in_shape] to logits [n, C].
+        network: Function from points [n, *in_shape] to logits [n, C].
         lines: The lines.
-        samples: Points on each side.
-        tolerance: To which a change is bisected.
-        between: Where to sample, from and to, float64 [m, 2] each; from 0 to the range's ends unless given.
+        samples: Number of samples on each side.
+        tolerance: Width in α to which a change is bisected.
+        between: α from which and to which to sample, float64 [m, 2] each; from 0 to the ends of the range by default.
 
     Returns:
         Ends, float64 [m, 2].
@@ -277,7 +277,7 @@ def grid_ends(
 
 
 def keeps(network: Callable[[Tensor], Tensor], lines: Lines, line: Tensor, alpha: Tensor) -> Tensor:
-    """Whether each point x + α d has the line's class (a tie counts), bool like `alpha`."""
+    """Return whether each point x + α d has the line's class (or is tied), bool in the shape of `alpha`."""
     out = []
     for part in chunks(alpha.numel(), POINTS):
         at = line.flatten()[part]
@@ -287,7 +287,7 @@ def keeps(network: Callable[[Tensor], Tensor], lines: Lines, line: Tensor, alpha
 
 
 def _bisect(network: Callable[[Tensor], Tensor], lines: Lines, line: Tensor, pair: Tensor, tolerance: float) -> Tensor:
-    """Halve [same, other] until it is narrower than the tolerance; both ends equal where nothing changed."""
+    """Halve intervals [same, other] until they are narrower than the tolerance; equal ends stand for no change."""
     same, other = pair.unbind(1)
     while bool(((other - same).abs() > tolerance).any()):
         middle = (same + other) / 2

@@ -1,4 +1,4 @@
-"""Through a network along rays, with a knot wherever a unit changes from one linear piece to the next."""
+"""Forward passes along rays, which insert a knot wherever a unit changes from one linear piece to the next."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gendyn_lite.measures.intervals.knots import AtKnots, Insertion, Knots, OnLi
 from gendyn_lite.measures.intervals.layers import Affine, Kinks, Maximum, NotPiecewiseLinearError, Windows
 from gendyn_lite.measures.intervals.network import Program, Step, read_shape, with_count
 
-MEMORY = 2**28  # bytes of one layer at all knots of a walk
+MEMORY = 2**28  # most bytes of one layer at all knots of a walk
 
 
 class TooManyKnotsError(Exception):
@@ -19,18 +19,18 @@ class TooManyKnotsError(Exception):
 
 
 class Walk:
-    """One pass through the network for several rays.
+    """One forward pass along several rays.
 
     Args:
         program: The network.
         start: Values that are affine along whole lines, from `along_lines`.
-        knots: The rays' first knots: at least both ends of each.
-        refine: Whether knots are added where units change sides; without it this is the network at given points.
+        knots: Initial knots of the rays: at least both ends of each.
+        refine: Whether to add knots where units change sides. If not, the network is only run at the given knots.
 
     Attributes:
-        knots: All knots found.
-        logits: [k, C], at the knots.
-        widest: Bytes of the largest layer at one knot.
+        knots: All knots, initial and added.
+        logits: Logits at the knots, [k, C].
+        widest: Bytes of the widest layer at one knot.
     """
 
     def __init__(self, program: Program, start: dict[fx.Node, OnLines], knots: Knots, *, refine: bool = True) -> None:
@@ -40,7 +40,7 @@ class Walk:
         self.logits = self._placed(self._values[program.output])
 
     def _run(self, step: Step) -> Any:
-        """One step at the present knots, which it may refine."""
+        """Run one step at the current knots, and add knots where it needs them."""
         args, kwargs = ((), {}) if isinstance(step.action, Kinks) else self._arguments(step)
         if step.action is None:
             return read_shape(step, args, kwargs)
@@ -60,11 +60,11 @@ class Walk:
         return AtKnots(result)
 
     def _kinked(self, step: Step, action: Kinks) -> Tensor:
-        """An elementwise function: a knot wherever a unit passes a level."""
+        """Run an elementwise function, with a new knot wherever a unit crosses a level."""
         source = step.node.all_input_nodes[0]
         value = self._placed(self._values[source])
         if source in step.frees:
-            del self._values[source]  # else it would be interpolated twice
+            del self._values[source]  # so that it is not interpolated twice
         for level in action.levels if self.refine else ():
             r, unit, t = self._sides_changed(value.flatten(1), level)
             insertion = self._insert(r, t, value)
@@ -76,7 +76,7 @@ class Walk:
         return action.apply(value)
 
     def _sides_changed(self, value: Tensor, level: float) -> tuple[Tensor, Tensor, Tensor]:
-        """Units that pass a level between neighbouring knots: the first of these, the unit, and where in between."""
+        """Find units that cross a level between neighbouring knots: the first knot, the unit, the place in (0, 1)."""
         above = value > level
         at = (above[1:] != above[:-1]).view(-1).nonzero().squeeze(1)
         r = torch.div(at, value.shape[1], rounding_mode="floor")
@@ -87,7 +87,7 @@ class Walk:
         return r, at - r * value.shape[1], before / (before - after)
 
     def _insert(self, r: Tensor, t: Tensor, value: Tensor | None = None) -> Insertion | None:
-        """Add knots and bring every value that is still needed to them; `value` is brought by the caller."""
+        """Add knots, and interpolate every stored value to them; the caller interpolates `value`."""
         if not len(r):
             return None
         held = {node: each.value for node, each in self._values.items() if isinstance(each, AtKnots)}
@@ -104,7 +104,7 @@ class Walk:
         return insertion
 
     def _arguments(self, step: Step) -> tuple[Any, Any]:
-        """A step's arguments at the present knots."""
+        """Return a step's arguments at the current knots."""
         return step.arguments(lambda node: self._placed(self._values[node]))
 
     def _placed(self, value: Any) -> Any:
@@ -115,15 +115,15 @@ class Walk:
 
 @torch.no_grad()
 def along_lines(program: Program, x: Tensor, direction: Tensor) -> dict[fx.Node, OnLines]:
-    """What is affine along whole lines: the input and the layers before the first kink.
+    """Compute the values that are affine along whole lines: the input, and layers before the first kink.
 
     Args:
         program: The network.
-        x: Origins, [m, *in_shape].
-        direction: [m, *in_shape].
+        x: Origins of the lines, [m, *in_shape].
+        direction: Directions of the lines, [m, *in_shape].
 
     Returns:
-        The value of each of those steps.
+        Those values by node.
     """
     known = {program.input: OnLines(x, direction)}
     for step in program.steps:
@@ -143,11 +143,11 @@ def along_lines(program: Program, x: Tensor, direction: Tensor) -> dict[fx.Node,
 
 
 def kinks(windows: Windows, joined: Tensor) -> tuple[Tensor, Tensor]:
-    """Where the largest entry changes between neighbouring knots.
+    """Find where the largest entry of a window changes between neighbouring knots.
 
     Args:
-        windows: The entries at k knots.
-        joined: Bool [k - 1], whether a knot and the next one bound a segment.
+        windows: The windows at k knots.
+        joined: Whether each knot and the next are the ends of a segment, bool [k − 1].
 
     Returns:
         Index of the segment's first knot, int64 [q], and the place within the segment in (0, 1), float64 [q].
@@ -166,7 +166,7 @@ def kinks(windows: Windows, joined: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _follow(start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
-    """Kinks of the upper envelope of each row's K lines, start to end: row int64 [q] and t float64 [q]."""
+    """Find the kinks of the maximum of each row's K lines, from start to end: row int64 [q], place float64 [q]."""
     slope = end - start
     current = start.argmax(1)
     active = torch.arange(len(start), device=start.device)
@@ -177,7 +177,7 @@ def _follow(start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
         steeper = b - b.gather(1, ahead)
         t = torch.where(steeper > 0, (a.gather(1, ahead) - a) / steeper, torch.inf)
         place = t.amin(1)
-        # Of lines that cross at one place the steepest goes on.
+        # Of several lines that cross at one place, the steepest is the largest behind it.
         following = torch.where(t == place[:, None], b, -torch.inf).argmax(1)
         inside = place < 1
         active, place, following = active[inside], place[inside], following[inside]

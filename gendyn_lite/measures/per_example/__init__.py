@@ -1,1 +1,1 @@
-"""The engine behind several measures: one pass over a batch that gives what each example's gradient is made of."""
+"""Shared by several measures: one pass over a batch that yields the parts of each example's gradient."""

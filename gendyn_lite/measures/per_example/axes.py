@@ -1,4 +1,4 @@
-"""Where the examples are in what an operation gives, from where they are in what it is given."""
+"""Rules that follow the axis of the examples through an operation, from its inputs to its output."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class Axis(NamedTuple):
-    """Where the examples of a tensor are: along axis `dim` of size outer · n · inner, row-major."""
+    """Position of the n examples of a tensor: along axis `dim`, which has size outer · n · inner in row-major order."""
 
     dim: int
     outer: int = 1
@@ -18,16 +18,16 @@ class Axis(NamedTuple):
 
     @property
     def alone(self) -> bool:
-        """Whether the axis holds nothing else."""
+        """Whether the axis holds only the examples."""
         return self.outer == self.inner == 1
 
 
 class LostError(Exception):
-    """An operation through which the axis cannot be followed."""
+    """The axis of the examples cannot be followed through an operation."""
 
 
 class Call(NamedTuple):
-    """One operation: what it is given, the tensors in it, their axes, shapes and strides before, and what it gives."""
+    """One call of an operation: its arguments, the tensors among them, their axes, shapes and strides, its output."""
 
     args: Sequence[Any]
     kwargs: dict[str, Any]
@@ -39,14 +39,14 @@ class Call(NamedTuple):
     examples: int
 
     def first(self) -> Axis:
-        """The axis of the first tensor, when no other has one."""
+        """Return the axis of the first tensor; no other tensor may have one."""
         axis = self.axes[0]
         if axis is None or any(self.axes[1:]):
             raise LostError
         return axis
 
     def numbers(self, place: int, name: str = "dim") -> list[int]:
-        """Axes that are named in an argument, counted from the front; all of them where it is missing or empty."""
+        """Return the axes given by an argument, counted from the front; all axes if it is missing or empty."""
         size = len(self.shapes[0])
         value = self.args[place] if len(self.args) > place else self.kwargs.get(name)
         if value is None or isinstance(value, bool) or (isinstance(value, list | tuple) and not value):
@@ -55,12 +55,12 @@ class Call(NamedTuple):
 
 
 def same_along(value: Tensor, dim: int) -> bool:
-    """Whether a tensor is the same for every example: it has no such axis, or one that repeats."""
+    """Return whether a tensor is the same for every example: it lacks that axis, or is repeated along it."""
     return -dim > value.dim() or value.shape[dim] == 1 or value.stride(dim) == 0
 
 
 def _aligned(call: Call, sizes: Sequence[int]) -> Axis:
-    """The axis that all tensors share, counted from the back; the others must be the same along it."""
+    """Return the axis that all tensors with examples share, counted from the back; others must be constant along it."""
     found = {
         axis._replace(dim=axis.dim - size) for axis, size in zip(call.axes, sizes, strict=True) if axis is not None
     }
@@ -74,13 +74,13 @@ def _aligned(call: Call, sizes: Sequence[int]) -> Axis:
 
 
 def pointwise(call: Call) -> Axis:
-    """Number by number, small tensors repeated: all have the examples at the same place, or are the same for each."""
+    """Elementwise with broadcasting: tensors have the examples on the same axis, or are the same for every example."""
     axis = _aligned(call, [len(shape) for shape in call.shapes])
     return axis._replace(dim=axis.dim + call.out.dim())
 
 
 def viewed(call: Call) -> Axis:
-    """Another shape of the same entries in the same order."""
+    """A reshape: the same entries in the same order."""
     axis, shape, found = call.first(), call.shapes[0], tuple(call.out.shape)
     before = math.prod(shape[: axis.dim]) * axis.outer
     start = 1
@@ -96,45 +96,45 @@ def viewed(call: Call) -> Axis:
 
 
 def permuted(call: Call) -> Axis:
-    """Axes in another order."""
+    """A permutation of axes."""
     axis, size = call.first(), len(call.shapes[0])
     order = [number % size for number in call.args[1]]
     return axis._replace(dim=order.index(axis.dim))
 
 
 def swapped(call: Call) -> Axis:
-    """Two axes exchanged."""
+    """A transposition of two axes."""
     axis, size = call.first(), len(call.shapes[0])
     first, second = (number % size for number in (call.args[1:3] if len(call.args) > 2 else (0, size - 1)))
     return axis._replace(dim={first: second, second: first}.get(axis.dim, axis.dim))
 
 
 def unsqueezed(call: Call) -> Axis:
-    """A new axis of one entry."""
+    """A new axis of size 1."""
     axis, place = call.first(), call.args[1] % call.out.dim()
     return axis._replace(dim=axis.dim + (place <= axis.dim))
 
 
 def squeezed(call: Call) -> Axis:
-    """Axes of one entry left out."""
+    """Axes of size 1 removed."""
     axis, shape = call.first(), call.shapes[0]
     gone = [number for number in call.numbers(1) if shape[number] == 1]
     return axis._replace(dim=axis.dim - sum(number < axis.dim for number in gone))
 
 
 def expanded(call: Call) -> Axis:
-    """Axes of one entry repeated, and new ones in front."""
+    """Axes of size 1 repeated, and new axes in front."""
     axis = call.first()
     return axis._replace(dim=axis.dim + call.out.dim() - len(call.shapes[0]))
 
 
 def along(place: int, *, keeps: bool = True, single: bool = False) -> Callable[[Call], Axis]:
-    """An operation along axes that are named in an argument; they are left out where it does not keep them."""
+    """Make the rule of an operation along the axes given by an argument; `keeps` says whether these axes remain."""
 
     def rule(call: Call) -> Axis:
         axis, over = call.first(), call.numbers(place)
         if single and len(call.args) <= place and not call.kwargs:
-            over = [0]  # of slices and selections the default is the first axis
+            over = [0]  # the default of slices and selections is the first axis
         if axis.dim in over:
             raise LostError
         out = next(tensors_in(call.out))
@@ -146,14 +146,14 @@ def along(place: int, *, keeps: bool = True, single: bool = False) -> Callable[[
 
 
 def sliced(call: Call) -> Axis:
-    """A part of another axis than that of the examples."""
+    """A slice of an axis other than that of the examples."""
     axis = call.first()
     whole = len(call.args) < 2 or call.out.shape == call.shapes[0]
     return axis if whole else along(1, single=True)(call)
 
 
 def joined(call: Call) -> Axis:
-    """cat: along another axis, of tensors with the examples at the same place or without any."""
+    """A concatenation along another axis, of tensors with the examples on the same axis or without examples."""
     place = call.args[1] if len(call.args) > 1 else call.kwargs.get("dim", 0)
     axis = _aligned(call, [len(shape) for shape in call.shapes])
     axis = axis._replace(dim=axis.dim + call.out.dim())
@@ -163,7 +163,7 @@ def joined(call: Call) -> Axis:
 
 
 def stacked(call: Call) -> Axis:
-    """Tensors one beside another along a new axis."""
+    """A stack of tensors along a new axis."""
     place = (call.args[1] if len(call.args) > 1 else 0) % call.out.dim()
     axis = _aligned(call, [len(shape) for shape in call.shapes])
     dim = axis.dim + call.out.dim() - 1
@@ -171,7 +171,7 @@ def stacked(call: Call) -> Axis:
 
 
 def tensors_in(values: Any) -> Iterator[Tensor]:
-    """The tensors among arguments, one by one."""
+    """Iterate over the tensors in nested arguments."""
     if isinstance(values, Tensor):
         yield values
     elif isinstance(values, dict):

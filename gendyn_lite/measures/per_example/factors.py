@@ -1,7 +1,7 @@
 """Per-example gradients of linear and convolutional layers as sums of outer products, g_i = Σ_t z_it u_itᵀ.
 
-t runs over the places at which a layer is applied (1 for a plain linear layer, H·W for a convolution) and over its uses
-if its weights are shared; u_it is the patch that the layer reads there and z_it the gradient of its output.
+t runs over the places at which a layer is applied (1 for a plain linear layer, H·W for a convolution), and over all
+uses of shared weights. u_it is the patch that the layer reads there, and z_it the gradient of its output there.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from torch import Tensor, nn
 from gendyn_lite.measures.per_example.layers import Layer, Use
 
 ALL = slice(None)
-PATCH_BYTES = {"cpu": 2 << 20, "cuda": 256 << 20}  # a chunk of patches: on a CPU it stays in the cache
+PATCH_BYTES = {"cpu": 2 << 20, "cuda": 256 << 20}  # of a chunk of patches; on a CPU it fits into the cache
 
 
 class Workspace:
-    """Buffers that are used again and again: fresh memory costs more than the arithmetic on it."""
+    """Reusable buffers, as allocating memory costs more time than the arithmetic on it."""
 
     def __init__(self) -> None:
         self._buffers: dict[object, Tensor] = {}
 
     def get(self, name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
-        """A tensor of that shape with any content; the next call with this name hands out the same memory."""
+        """Return an uninitialized tensor; the next call with the same name returns the same memory."""
         count = math.prod(shape)
         key = (name, like.dtype, like.device)
         buffer = self._buffers.get(key)
@@ -37,19 +37,19 @@ class Workspace:
 
 
 class Factors:
-    """The factors of one layer for all examples of a batch, patches made chunk by chunk.
+    """The factors u and z of one layer for all examples of a batch; patches u are computed chunk by chunk.
 
     Attributes:
         count: Number of examples n.
-        groups: Groups of channels that do not mix (1 for linear layers).
-        places: Number of places T, over all uses.
-        inputs: Entries d of a patch, of one group.
-        outputs: Output channels p of one group.
-        z: Output gradients of each use, [n, groups, outputs, its places].
+        groups: Number of channel groups of a convolution (1 for linear layers).
+        places: Number of places T over all uses.
+        inputs: Number of entries d of a patch, in one group.
+        outputs: Number of output channels p in one group.
+        z: Output gradients of each use, [n, groups, outputs, places of the use].
     """
 
     def __init__(self, uses: list[Use], workspace: Workspace) -> None:
-        """Look at the uses of one layer; nothing is computed yet."""
+        """Take the uses of one layer, without computing anything yet."""
         self._parts = [_Linear(use) if isinstance(use.module, nn.Linear) else _Conv(use, workspace) for use in uses]
         first = self._parts[0]
         self.count, self.groups, self.outputs, _ = first.z.shape
@@ -59,29 +59,29 @@ class Factors:
         self.like, self._workspace = first.z, workspace
 
     def patches(self, start: int, stop: int) -> Tensor:
-        """u of some examples, [stop − start, groups, places, inputs]: what a reader wants whole."""
+        """Compute u of some examples, [stop − start, groups, places, inputs]; the next call may overwrite it."""
         if len(self._parts) == 1:
             return self._parts[0].patches(start, stop)
         return torch.cat([part.patches(start, stop).clone() for part in self._parts], dim=2)
 
     def outputs_of(self, start: int, stop: int) -> Tensor:
-        """z of some examples, [stop − start, groups, places, outputs]."""
+        """Return z of some examples, [stop − start, groups, places, outputs]."""
         parts = [part.z[start:stop].transpose(2, 3) for part in self._parts]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
 
     def bias_gradients(self) -> Tensor:
-        """Gradient of each example's loss with respect to the bias, [n, groups · outputs]."""
+        """Compute the gradient of each example's loss with respect to the bias, [n, groups · outputs]."""
         sums = [part.z.sum(3).flatten(1) for part in self._parts]
         return sums[0] if len(sums) == 1 else torch.stack(sums).sum(0)
 
     def weight_gradients(self, start: int, stop: int, *, channels: slice = ALL, groups: slice = ALL) -> Tensor:
-        """Gradients of some examples with respect to some of the weights; the next call overwrites them.
+        """Compute gradients of some examples with respect to some of the weights; the next call overwrites them.
 
         Args:
             start: First example.
-            stop: One after the last.
-            channels: Output channels of each group.
-            groups: Groups.
+            stop: One after the last example.
+            channels: Which output channels of each group.
+            groups: Which groups.
 
         Returns:
             [stop − start, number of groups, number of channels, inputs].
@@ -100,19 +100,19 @@ class Factors:
         return out
 
     def chunks(self, start: int = 0, stop: int | None = None, *, least: int = 1) -> Iterator[tuple[int, int]]:
-        """From which example up to which: as many as have patches that fit into a chunk, and at least so many."""
+        """Iterate over (start, stop) of chunks of examples whose patches fit `PATCH_BYTES`, at least `least` each."""
         stop = self.count if stop is None else stop
         step = max(least, PATCH_BYTES.get(self.like.device.type, 64 << 20) // self._patch_bytes())
         return ((i, min(i + step, stop)) for i in range(start, stop, step))
 
     def _patch_bytes(self) -> int:
-        """Bytes of one example's patches, of the use that has most places."""
+        """Return the bytes of one example's patches, for the use with the most places."""
         places = max(part.z.shape[3] for part in self._parts)
         return self.groups * self.inputs * places * self.like.element_size()
 
 
 class _Linear:
-    """A linear layer over the last axis; the axes between are places."""
+    """A linear layer over the last axis; the axes between the first and the last are places."""
 
     def __init__(self, use: Use) -> None:
         self.inputs = use.a.shape[-1]
@@ -128,13 +128,13 @@ class _Conv:
 
     def __init__(self, use: Use, workspace: Workspace) -> None:
         module = cast("nn.Conv1d | nn.Conv2d", use.module)
-        flat = isinstance(module, nn.Conv1d)  # as a picture of one row
+        flat = isinstance(module, nn.Conv1d)  # treated as an image of height 1
         self._a = use.a[:, :, None] if flat else use.a
         self._kernel, self._stride, self._dilation = (
             (1, size[0]) if flat else cast("tuple[int, int]", size)
             for size in (module.kernel_size, module.stride, module.dilation)
         )
-        # Left, right, top, bottom; of 'same' the odd one is at the end.
+        # Left, right, top, bottom. For padding="same" an odd pixel is at the end, as in torch.
         self._padding = (*module._reversed_padding_repeated_twice, *((0, 0) if flat else ()))
         self._mode, self._groups, self._workspace = module.padding_mode, module.groups, workspace
         self._shape = (1, use.z.shape[2]) if flat else use.z.shape[2:]
@@ -143,8 +143,8 @@ class _Conv:
         self.inputs = module.in_channels // module.groups * self._kernel[0] * self._kernel[1]
 
     def patches(self, start: int, stop: int) -> Tensor:
-        """[b, groups, places, kernel height · kernel width · channels of a group]; the next call may overwrite it."""
-        if self._plain:  # the pixels themselves, as a view
+        """Return [b, groups, places, kernel height · width · channels of a group]; the next call may overwrite it."""
+        if self._plain:  # patches are single pixels: a view
             pixels = self._a[start:stop, :, :: self._stride[0], :: self._stride[1]]
             return pixels.flatten(2).transpose(1, 2)[:, None]
         x = self._padded(self._a[start:stop])
@@ -167,7 +167,7 @@ class _Conv:
 
 
 def scale_gradients(layer: Layer, uses: list[Use]) -> Tensor:
-    """Gradients with respect to scale and shift of a normalization, [n, entries]."""
+    """Compute gradients with respect to scale and shift of a normalization layer, [n, entries]."""
     return torch.stack([_of_use(layer, use) for use in uses]).sum(0)
 
 
@@ -178,7 +178,7 @@ def _of_use(layer: Layer, use: Use) -> Tensor:
 
 
 def _normalized(module: nn.Module, a: Tensor) -> Tensor:
-    """The input of the scale: with the running statistics for batch-norm, else the example's own."""
+    """Normalize an input: by the running statistics for batch-norm, else by the example's own statistics."""
     if isinstance(module, nn.LayerNorm):
         return F.layer_norm(a, module.normalized_shape, None, None, module.eps)
     if isinstance(module, nn.GroupNorm):
@@ -188,14 +188,14 @@ def _normalized(module: nn.Module, a: Tensor) -> Tensor:
 
 
 def _over_places(module: nn.Module, value: Tensor) -> Tensor:
-    """The sum over all axes along which scale and shift are the same, [n, entries]."""
+    """Sum over all axes along which scale and shift are the same, [n, entries]."""
     if isinstance(module, nn.LayerNorm):
         return value.reshape(len(value), -1, *module.normalized_shape).sum(1).flatten(1)
     return value.flatten(2).sum(2) if value.dim() > 2 else value
 
 
 def tokens_of(uses: list[Use]) -> tuple[Tensor, Tensor]:
-    """Tokens [n, places] and output gradients [n, places, width] over all uses."""
+    """Return tokens [n, places] and output gradients [n, places, width] over all uses, 0 at padding tokens."""
     tokens, gradients = [], []
     for use in uses:
         given = use.a.flatten(1) if use.a.dim() > 1 else use.a[:, None]

@@ -1,4 +1,7 @@
-"""Batch-norm whose running statistics are not those of the inputs: in eval mode they, not the weights, are measured."""
+"""A warning about batch-norm layers whose running statistics lag behind those of the inputs.
+
+In eval mode such a layer changes the outputs, and so the measures, for a reason other than the weights.
+"""
 
 from __future__ import annotations
 
@@ -12,26 +15,26 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-LOOKED_AT = 32  # inputs of a batch; a statistic is taken from as few
-FEWEST = 8
-# Of the squared distance of the means in running variances, averaged over channels, and of the ratio of the variances.
-SHIFT, RATIO = 1.0, 4.0
+LOOKED_AT = 32  # most inputs from which statistics are computed
+FEWEST = 8  # fewest inputs
+SHIFT = 1.0  # largest squared distance of the means, in units of the running variance, averaged over channels
+RATIO = 4.0  # largest ratio of the variances, averaged over channels, either way
 REMEDY = "take them anew over the training set first (gendyn_lite.train.probes.reestimated_statistics)"
 
 
 class LagWarning(UserWarning):
-    """What is measured tells of statistics that lag, as well as of the weights."""
+    """The measurement depends on lagging batch-norm statistics, not on the weights only."""
 
 
 @contextmanager
 def lag_is_told(model: nn.Module) -> Iterator[None]:
-    """Warn of the first batch-norm layer whose running statistics are far from those of what passes through it.
+    """Warn of the first batch-norm layer whose running statistics are far from those of its inputs.
 
-    Running statistics are averages over earlier steps, when the weights were others. A network that was never trained
-    has none of its own yet, and is left alone.
+    Running statistics are averages over earlier steps, at which the weights were different. There is no warning for
+    layers that were never trained.
 
     Args:
-        model: The network, in eval mode, which is run inside.
+        model: The network, in eval mode, which is run inside the context.
 
     >>> norm = nn.BatchNorm1d(2).train()
     >>> _ = norm(torch.randn(16, 2))
@@ -63,7 +66,7 @@ def _was_trained(norm: _BatchNorm) -> bool:
 
 @torch.no_grad()
 def _lags(norm: _BatchNorm, x: Tensor) -> bool:
-    """Whether a layer's running statistics are far from those of its inputs [n, C, ...]."""
+    """Return whether a layer's running statistics are far from those of its inputs [n, C, ...]."""
     mean, variance = norm.running_mean, norm.running_var
     assert mean is not None and variance is not None
     if len(x) < FEWEST or x.dim() < 2:

@@ -1,4 +1,4 @@
-"""Which layers of a network have a formula for the gradient of one example's loss, and which parameters each holds."""
+"""The layers of a network that have a formula for per-example gradients, and their parameters."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ KINDS: dict[type[nn.Module], str] = {
 
 
 class Layer(NamedTuple):
-    """Parameters whose per-example gradient follows from the inputs and output gradients of the modules that use them.
+    """A weight and bias whose per-example gradients follow from the inputs and output gradients of their modules.
 
     Attributes:
-        name: The first module that holds them, as `named_modules` calls it; the network itself is ``"model"``.
+        name: Name in `named_modules` of the first module that holds them; the network itself is ``"model"``.
         kind: ``"affine"`` (linear, convolution), ``"scale"`` (normalization) or ``"embedding"``.
-        modules: Every module that uses them: more than one where parameters are shared.
-        weight: Name of the weight that this layer stands for, or None.
+        modules: All modules that use them; more than one if the parameters are shared.
+        weight: Name of the weight, or None.
         bias: Name of the bias, or None.
     """
 
@@ -39,7 +39,7 @@ class Layer(NamedTuple):
 
     @property
     def parameters(self) -> tuple[str, ...]:
-        """Names of its parameters."""
+        """Names of the layer's parameters."""
         return tuple(name for name in (self.weight, self.bias) if name is not None)
 
 
@@ -53,17 +53,17 @@ class Use(NamedTuple):
 
 @dataclass
 class Plan:
-    """How each trainable parameter of a network gets its per-example gradient.
+    """How to compute the per-example gradient of each trainable parameter of a network.
 
     Attributes:
         layers: Layers with a formula.
         without_formula: Names of the parameters that need `torch.func`.
         names: Name of each trainable parameter, by its id.
-        any_layout: Whether it has convolutions and takes pictures with channels last, which on a CPU costs less time.
-        outside: Names of further parameters that were seen to need `torch.func`.
-        alone: Whether the network has been seen not to mix examples.
-        used: Names of the parameters that the loss of an example depends on, where one was looked at.
-        announced: Names of the parameters without a formula that a warning has named.
+        any_layout: Whether the network has convolutions and accepts channels-last images, which are faster on a CPU.
+        outside: Names of further parameters that were found, in a pass, to need `torch.func`.
+        alone: Whether the network was found not to mix examples.
+        used: Names of the parameters on which the loss of an example depends, or None if none was examined.
+        announced: Names of the parameters without a formula that a warning has already named.
     """
 
     layers: tuple[Layer, ...]
@@ -77,13 +77,14 @@ class Plan:
 
 
 def plan(model: nn.Module, only: Collection[str] | None = None) -> Plan:
-    """Sort the trainable parameters (those with requires_grad) of a network into layers.
+    """Group the trainable parameters (those with requires_grad) of a network into layers.
 
-    A weight and a bias that the same modules use are one layer; a parameter shared in any other way is one of its own.
+    A weight and a bias used by the same modules form one layer. A parameter that is shared in any other way is a layer
+    of its own.
 
     Args:
         model: The network.
-        only: Names of the layers to plan for; None for all.
+        only: Names of the layers to include; None for all.
 
     >>> [layer.name for layer in plan(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))).layers]
     ['0', '2']
@@ -92,7 +93,7 @@ def plan(model: nn.Module, only: Collection[str] | None = None) -> Plan:
     names = {id(value): name for name, value in trainable if only is None or layer_name(name) in only}
     users: defaultdict[int, list[tuple[nn.Module, str | None, str]]] = defaultdict(list)
     for module in model.modules():
-        kind = None if module._forward_hooks else kind_of(module)  # a hook may change what comes out
+        kind = None if module._forward_hooks else kind_of(module)  # a hook may change the output
         for role, value in module.named_parameters(recurse=False, remove_duplicate=False):
             users[id(value)].append((module, kind, role))
     layers: dict[tuple[nn.Module, ...], Layer] = {}
@@ -108,7 +109,7 @@ def plan(model: nn.Module, only: Collection[str] | None = None) -> Plan:
 
 
 def _takes_any_layout(model: nn.Module) -> bool:
-    """Whether a network has convolutions and only modules of torch and of ours; another's may call `Tensor.view`.
+    """Return whether a network has convolutions and only modules of torch and ours; others may call `Tensor.view`.
 
     >>> _takes_any_layout(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())), _takes_any_layout(nn.Linear(3, 8))
     (True, False)
@@ -119,9 +120,9 @@ def _takes_any_layout(model: nn.Module) -> bool:
 
 
 def kind_of(module: nn.Module) -> str | None:
-    """``"affine"``, ``"scale"``, ``"embedding"``, or None for a module without a formula.
+    """Return ``"affine"``, ``"scale"``, ``"embedding"``, or None for a module without a formula.
 
-    A subclass counts as its base only while it computes as its base does.
+    A subclass counts as its base class only if it inherits the code of its forward.
 
     >>> kind_of(nn.Conv2d(3, 8, 3)), kind_of(nn.LSTM(3, 8))
     ('affine', None)
@@ -137,12 +138,12 @@ def kind_of(module: nn.Module) -> str | None:
 
 
 def fewest_axes(module: nn.Module) -> int:
-    """Fewest axes of an input that has an example axis."""
+    """Return the fewest axes of an input that includes an axis of examples."""
     return {nn.Embedding: 1, nn.Conv1d: 3, nn.Conv2d: 4}.get(type(module), 2)
 
 
 def layer_name(parameter: str) -> str:
-    """The module of a parameter; the network itself is ``"model"``.
+    """Return the name of a parameter's module; the network itself is ``"model"``.
 
     >>> layer_name("block1.conv.weight"), layer_name("weight")
     ('block1.conv', 'model')
@@ -151,12 +152,12 @@ def layer_name(parameter: str) -> str:
 
 
 def first_trainable(model: nn.Module) -> nn.Parameter:
-    """The first parameter with requires_grad: where the network is, and in which precision."""
+    """Return the first parameter with requires_grad, which has the device and dtype of the network."""
     return next(value for value in model.parameters() if value.requires_grad)
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:
-    """The precision in which products of gradients are summed: float64 as it is, else float32.
+    """Return the precision in which products of gradients are summed: float64 for float64, else float32.
 
     >>> wide(torch.bfloat16), wide(torch.float64)
     (torch.float32, torch.float64)
@@ -165,13 +166,13 @@ def wide(dtype: torch.dtype) -> torch.dtype:
 
 
 def layer_names(model: nn.Module) -> tuple[str, ...]:
-    """Names of the layers with trainable parameters, in the order of the network.
+    """Return the names of the layers with trainable parameters, in the order of the network.
 
     Args:
         model: The network.
 
     Returns:
-        Names as `named_modules` gives them; the network itself is ``"model"``.
+        Names as in `named_modules`; the network itself is ``"model"``.
 
     >>> layer_names(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2)))
     ('0', '2')
@@ -180,7 +181,7 @@ def layer_names(model: nn.Module) -> tuple[str, ...]:
 
 
 def warn(names: Sequence[str], model: nn.Module) -> None:
-    """Name the layers of some parameters, which `torch.func` differentiates and whose gradients it stores."""
+    """Warn that the gradients of some parameters are computed by `torch.func` and stored; name their layers."""
     modules = dict(model.named_modules())
     layers = dict.fromkeys(map(layer_name, names))
     told = ", ".join(f"{layer} ({type(modules.get(layer, model)).__name__})" for layer in layers)
@@ -193,7 +194,7 @@ Hook = Callable[..., Any]
 
 @contextmanager
 def hooked(modules: Iterable[nn.Module], after: Hook, before: Hook | None = None, **options: bool) -> Iterator[None]:
-    """Some modules call `before(module, args)` and `after(module, args, kwargs, output)` meanwhile."""
+    """Register `before(module, args)` and `after(module, args, kwargs, output)` as hooks, inside the context only."""
     with ExitStack() as stack:
         for module in modules:
             if before:
@@ -202,16 +203,16 @@ def hooked(modules: Iterable[nn.Module], after: Hook, before: Hook | None = None
         yield
 
 
-COPIES = 2  # what autograd keeps of a layer's output, and what is on its way
+COPIES = 2  # of a layer's output: one that autograd keeps, and one in use
 
 
 class Seen(NamedTuple):
-    """What one example alone tells of a network.
+    """What running one example alone shows about a network.
 
     Attributes:
-        bytes: About how many the example takes between the forward and the backward pass.
-        elsewhere: Ids of the modules that do not read and give the examples along the first axis. A batch does not
-            tell: in sequences [length, examples, width] of as many places as there are examples it looks so.
+        bytes: Approximate memory of the example between the forward and the backward pass.
+        elsewhere: Ids of the modules that do not have the examples on the first axis of their input and output. A batch
+            would not show this: in [length, examples, width] the first axis can have the size of the batch by chance.
     """
 
     bytes: int
@@ -222,7 +223,7 @@ _known: WeakKeyDictionary[nn.Module, dict[object, Seen]] = WeakKeyDictionary()
 
 
 def seen(model: nn.Module, x: Tensor) -> Seen:
-    """Run the first example through a network and look at every module; once for each shape.
+    """Run the first example through a network and inspect every module, once for each shape of inputs.
 
     >>> seen(nn.Linear(3, 2), torch.zeros(5, 3))
     Seen(bytes=40, elsewhere=frozenset())

@@ -1,4 +1,4 @@
-"""A look at what layers read and give in a forward pass, and at the gradients of that in the backward pass."""
+"""Hooks that collect the inputs of layers in a forward pass, and their output gradients in the backward pass."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ OnLayer = Callable[[Layer, list[Use]], None]
 
 
 class Judge(Protocol):
-    """What says whether the uses of a layer make the gradient of an example."""
+    """A check of collected uses against the gradient of an example that was run alone."""
 
     def agrees(self, layer: Layer, uses: list[Use], /) -> bool:
-        """Whether they do."""
+        """Return whether the uses of a layer reproduce the gradient of that example."""
         ...
 
 
 class _Tap(torch.autograd.Function):
-    """The identity, in place; its backward pass shows the gradient to a function."""
+    """The identity, in place; its backward pass calls a function with the gradient."""
 
     @staticmethod
     def forward(ctx: Any, out: Tensor, source: Tensor, show: Callable[[Tensor], None]) -> Tensor:
         ctx.show = show
-        ctx.mark_dirty(out)  # no copy, and in-place layers may follow
+        ctx.mark_dirty(out)  # without a copy, and in-place layers may follow
         return out
 
     @staticmethod
@@ -43,11 +43,11 @@ class _Tap(torch.autograd.Function):
 
 
 class Taps(TorchFunctionMode):
-    """Hooks for the modules of a plan's layers, and a look at every operation for weights used outside of them."""
+    """Collects the uses of a plan's layers by hooks, and detects parameters that other operations use."""
 
     def __init__(self, plan: Plan, elsewhere: frozenset[int], count: int, on_layer: OnLayer) -> None:
         super().__init__()
-        # A leaf for the graph to start from: the output of the first layers depends on nothing that needs a gradient.
+        # A leaf for the graph to start from, as the first layers have no other input that requires a gradient.
         self.source = torch.zeros((), requires_grad=True)
         self._plan, self._elsewhere, self._count, self._on_layer = plan, elsewhere, count, on_layer
         self.layers: defaultdict[nn.Module, list[Layer]] = defaultdict(list)
@@ -57,15 +57,15 @@ class Taps(TorchFunctionMode):
         self._expected: dict[Layer, int] = dict.fromkeys(plan.layers, 0)
         self._uses: defaultdict[Layer, list[Use]] = defaultdict(list)
         self._inside: nn.Module | None = None
-        self._done = False  # with the forward pass
-        self.lone: Judge | None = None  # against which each layer is checked
+        self._done = False  # whether the forward pass is done
+        self.lone: Judge | None = None  # if given, checks every layer
         self._rows: RowWise | None = None
-        self.proved = True  # that layers read and give the examples along the first axis
+        self.proved = True  # whether all layers were proved to have the examples on the first axis
 
     def run(
         self, model: nn.Module, x: Tensor, *checks: AbstractContextManager[Any], rows: RowWise | None = None
     ) -> Tensor:
-        """The network's output, while layers are looked at."""
+        """Run the network with the hooks in place, and return its output."""
         self._rows = rows
         with ExitStack() as stack:
             for check in (*checks, self, hooked(self.layers, self.leave, self.enter), *([rows] if rows else [])):
@@ -73,7 +73,7 @@ class Taps(TorchFunctionMode):
             return model(x)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Note parameters that an operation outside of their module reads."""
+        """Run an operation, and mark parameters that it reads outside of their module as without a formula."""
         result = func(*args, **(kwargs or {}))
         if self._inside is None and isinstance(result, Tensor | tuple | list):
             for value in _flat((*args, *(kwargs or {}).values())):
@@ -82,16 +82,16 @@ class Taps(TorchFunctionMode):
         return result
 
     def enter(self, module: nn.Module, args: Any) -> None:
-        """Before a layer's module is called."""
+        """Hook before the call of a layer's module."""
         self._inside = module
 
     def leave(self, module: nn.Module, args: Any, kwargs: Any, out: Tensor) -> Tensor:
-        """After that: the same output, whose gradient will be seen."""
+        """Hook after the call: return the same output, with a tap for its gradient."""
         self._inside = None
         given = args[0] if args else next(iter(kwargs.values()))
         apart = given.dim() >= fewest_axes(module) and len(given) == len(out) == self._count
         if not apart or id(module) in self._elsewhere:
-            for layer in self.layers[module]:  # they have no formula after all
+            for layer in self.layers[module]:  # their formulas do not apply
                 self._plan.outside.update(layer.parameters)
             return out
         self.proved &= self._rows is not None and self._rows.holds(given) and self._rows.holds(out)
@@ -100,7 +100,7 @@ class Taps(TorchFunctionMode):
             self._expected[layer] += 1
 
         def show(z: Tensor) -> None:
-            if not self._done:  # the forward pass takes a derivative itself: what follows is no gradient of the loss
+            if not self._done:  # the forward pass itself takes a derivative, so this is not a gradient of the loss
                 for layer in self.layers[module]:
                     self._plan.outside.update(layer.parameters)
                 return
@@ -114,7 +114,7 @@ class Taps(TorchFunctionMode):
         return _Tap.apply(out, self.source, show)  # type: ignore[return-value]
 
     def forward_is_done(self) -> None:
-        """From here on it is known how often each layer was used, and which cannot be handed over."""
+        """Mark the end of the forward pass, and drop layers with a parameter that is used outside of its module."""
         self._done = True
         for layer in list(self._expected):
             if self._plan.outside.intersection(layer.parameters):
@@ -130,28 +130,28 @@ class Taps(TorchFunctionMode):
                 self._hand_over(layer)
 
     def hand_over_the_rest(self) -> None:
-        """Layers of which some use did not reach the loss."""
+        """Hand over layers of which some use did not affect the loss."""
         for layer in list(self._expected):
             self._hand_over(layer)
 
     def leave_the_rest(self) -> None:
-        """Layers whose output gradients were not reached have no formula."""
+        """Mark layers whose output gradients were not computed as without a formula."""
         for layer in self._expected:
             self._plan.outside.update(layer.parameters)
         self._expected.clear()
 
     def _hand_over(self, layer: Layer) -> None:
-        """A layer and its uses, unless they do not make the gradient of an example that was run by itself."""
+        """Pass a layer and its uses to `on_layer`, unless they fail the check against an example that was run alone."""
         uses = self._uses.pop(layer, [])
         del self._expected[layer]
         if self.lone is not None and not self.lone.agrees(layer, uses):
-            self._plan.outside.update(layer.parameters)  # a hook, an exchanged order, or the like: it has no formula
+            self._plan.outside.update(layer.parameters)  # its formula does not apply: a hook, another order, …
         elif uses:
             self._on_layer(layer, uses)
 
 
 def _full(value: Tensor) -> Tensor:
-    """Half precision as float32: products of gradients leave its range."""
+    """Convert half precision to float32, as products of gradients leave its range."""
     return value.to(wide(value.dtype)) if value.is_floating_point() else value
 
 

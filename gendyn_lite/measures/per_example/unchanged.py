@@ -1,4 +1,4 @@
-"""Whether a network is as it was: what decides what it does, and whether all that it runs is known code."""
+"""Whether a network is unchanged since an earlier call, and whether it runs only the code of known libraries."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as every_module
 
-LIBRARIES = ("torch.nn.", "torchvision.", "gendyn_lite.models.")  # whose code no setting outside of it changes
-GLOBAL = ("forward", "forward_pre", "backward", "backward_pre")  # kinds of hooks of all modules, in every torch
-PLAIN = (bool, int, float, str, tuple, type(None))
-COLUMNS = 1021  # a prime, so that no layer's rows fall into the same sums
+LIBRARIES = ("torch.nn.", "torchvision.", "gendyn_lite.models.")  # their modules depend on their own state only
+GLOBAL = ("forward", "forward_pre", "backward", "backward_pre")  # kinds of global module hooks, in every torch version
+PLAIN = (bool, int, float, str, tuple, type(None))  # types that are compared by value, not by identity
+COLUMNS = 1021  # a prime, so that the rows of a weight fall into different sums
 
 
 def state(model: nn.Module) -> tuple[object, ...] | None:
-    """What decides what a network does: its modules, settings and code; place, version and content of tensors.
+    """Return everything that determines what a network computes, to compare with a later call.
 
-    None for a network that may do something else next time all the same: one with hooks, or with code that is not of
-    `LIBRARIES`. What is done to torch's own functions is not seen.
+    That is its modules, with their settings and code, and the address, version and digest of each tensor. Return None for
+    a network that may change without a trace: one with hooks, or with code that is not of `LIBRARIES`. Patches of
+    torch's own functions are not detected.
 
     >>> model = nn.Linear(2, 2)
     >>> before = state(model)
@@ -30,9 +31,9 @@ def state(model: nn.Module) -> tuple[object, ...] | None:
     found: list[object] = []
     for module in model.modules():
         held = [value for value in (*module._parameters.values(), *module._buffers.values()) if value is not None]
-        if any(value.is_inference() for value in held):  # its version is not counted
+        if any(value.is_inference() for value in held):  # tensors of inference mode have no version
             return None
-        # The content, since what is written to `.data` counts as no version.
+        # The digest detects writes to `.data`, which do not change the version.
         tensors = [
             (id(value), value.data_ptr(), value._version, value.requires_grad, value.dtype, _digest(value))
             for value in held
@@ -43,7 +44,7 @@ def state(model: nn.Module) -> tuple[object, ...] | None:
 
 
 def of_libraries(model: nn.Module) -> bool:
-    """Whether all that a network runs is code of `LIBRARIES`, without hooks: it keeps nothing of what it is given.
+    """Return whether a network runs only code of `LIBRARIES`, without hooks, so that it stores none of its inputs.
 
     >>> of_libraries(nn.Linear(2, 2)), of_libraries(type("Own", (nn.ReLU,), {})())
     (True, False)
@@ -61,7 +62,7 @@ def of_libraries(model: nn.Module) -> bool:
 
 
 def hooks_of_all() -> bool:
-    """Whether there are hooks that torch calls for every module."""
+    """Return whether there are global hooks, which torch calls for every module."""
     return any(vars(every_module).get(f"_global_{kind}_hooks") for kind in GLOBAL)
 
 

@@ -1,6 +1,6 @@
-"""Path functions: which units of a ReLU network are on for which image, over training.
+"""ReLU paths: which units of a network are on for which image, and how that changes during training.
 
-After "Image functions in neural networks: a perspective on generalization" (paths, Sec. 3-8).
+The definitions follow "Image functions in neural networks: a perspective on generalization", Sec. 3-8.
 """
 
 from gendyn_lite.measures.relu_paths.gram import int8_is_fast, path_gram

@@ -1,8 +1,8 @@
-"""ReLU-like gates of any network, seen as they are called: modules and functions, in place or not.
+"""Finding the ReLU-like gates of any network when they are called: modules and functions, in place or not.
 
-One look at every call of torch's functions finds them all, since ``nn.ReLU`` itself calls ``F.relu``. So a network that
-calls ``F.relu``, ``torch.relu`` or ``x.relu_()`` needs no change; a gate written by hand (``x * (x > 0)``,
-``x.clamp(min=0)``) is not seen: call ``F.relu`` there. Other functions that bend, such as GELU, are no gates; where a
+All calls of torch's functions are intercepted, which finds modules too, since ``nn.ReLU`` calls ``F.relu``. So networks
+that call ``F.relu``, ``torch.relu`` or ``x.relu_()`` work unchanged. A gate written by hand (``x * (x > 0)``,
+``x.clamp(min=0)``) is not found; call ``F.relu`` there. Other nonlinear functions, such as GELU, are not gates; if a
 network has them beside gates, a warning names them.
 """
 
@@ -28,13 +28,13 @@ GATE_MODULES = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.Hardtanh
 
 
 class Gate(NamedTuple):
-    """One call of a gate: z ↦ z (at most `cap`) where a unit is on, slope·z where it is off.
+    """One call of a gate: z ↦ z (at most `cap`) where a unit is on, and slope·z where it is off.
 
     Attributes:
         name: The layer's name.
-        z: The pre-activation [n, ...]; read it before `run`, which may change it in place.
-        run: Calls the gate as the network does and gives its output.
-        slope: Factor of a unit that is off: 0, or LeakyReLU's and its like, broadcastable to z.
+        z: The pre-activation [n, ...]; read it before calling `run`, which may change it in place.
+        run: Calls the gate as the network does, and returns its output.
+        slope: Factor for units that are off: 0, or that of LeakyReLU and the like, broadcastable to z.
         cap: Largest output (ReLU6), or None.
         inplace: Whether the call overwrites z.
     """
@@ -47,17 +47,18 @@ class Gate(NamedTuple):
     inplace: bool
 
     def path(self) -> Tensor:
-        """Which units are on, bool, in the shape of z."""
+        """Return which units are on, bool in the shape of z."""
         return self.z > 0
 
     def with_path(self, path: Tensor) -> Tensor:
-        """The output with units on as `path` says and not as z does (Eq. 9); in place if the network's call is."""
+        """Return the output if `path` instead of z decides which units are on (Eq. 9); in place if the call is."""
         on = self.z if self.cap is None else self.z.clamp(max=self.cap)
         out = torch.where(path, on, self.slope * self.z)
         return self.z.copy_(out) if self.inplace else out
 
 
-# What a call says of its gate, slope and cap, or None where it is no gate at 0; each takes what torch's function takes.
+# Slope and cap of a gate, or None if the call is no gate with its kink at 0. The readers below have the signatures of
+# torch's functions.
 Found = tuple[Any, float | None] | None
 
 
@@ -86,7 +87,7 @@ READERS: dict[Any, Callable[..., Found]] = {
     **dict.fromkeys((F.hardtanh, F.hardtanh_), _hardtanh),
     **dict.fromkeys((F.threshold, torch.threshold), _threshold),
 }
-# Other functions that bend: no path says what they do. Those that a network calls beside its gates are named.
+# Other nonlinear functions, which paths do not describe. A warning names those that a network calls beside its gates.
 BENDS = (
     *(F.gelu, F.silu, F.mish, F.elu, F.selu, F.celu, F.glu, F.softplus, F.logsigmoid, F.softsign, F.tanhshrink),
     *(F.hardswish, F.hardsigmoid, F.hardshrink, F.softshrink, F.hardtanh, F.threshold, F.rrelu, F.tanh, F.sigmoid),
@@ -94,7 +95,7 @@ BENDS = (
     *(Tensor.tanh, Tensor.sigmoid, Tensor.clamp, Tensor.clip, Tensor.clamp_min, Tensor.clamp_max, Tensor.abs),
     *(Tensor.clamp_, Tensor.tanh_, Tensor.sigmoid_, Tensor.maximum, Tensor.minimum, torch.clamp_min, torch.clamp_max),
 )
-OPERATIONS = ("relu", "relu6", "leaky_relu", "prelu", "_prelu_kernel")  # what gates are below torch's functions
+OPERATIONS = ("relu", "relu6", "leaky_relu", "prelu", "_prelu_kernel")  # names of gates among ATen's operations
 DROPOUTS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout, torch.dropout)
 
 
@@ -103,16 +104,16 @@ def _drops(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool =
 
 
 class Gates(TorchFunctionMode):
-    """While entered, every gate that a network calls is handed to `visit`, whose result takes the place of its output.
+    """A context that passes every gate that a network calls to `visit`, whose result replaces the gate's output.
 
-    Its `enter` and `leave` are to be hooks of all modules meanwhile, as `record.run_gated` has them.
+    Its `enter` and `leave` must be hooks of all modules meanwhile, as in `record.run_gated`.
 
-    A gate that is a module has the module's name, with ``#2``, ``#3``, … at its further calls; a functional one has the
-    name of the module whose forward calls it, then ``.relu``.
+    A gate that is a module has the module's name, followed by ``#2``, ``#3``, … at further calls. A gate that is a
+    function has the name of the module whose forward calls it, followed by ``.relu``.
 
     Args:
         model: The network.
-        visit: Receives each `Gate` in the order of the forward pass.
+        visit: Called with each `Gate` in the order of the forward pass.
 
     >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
     >>> gates = Gates(model, lambda gate: print(gate.name, tuple(gate.z.shape)) or gate.run())
@@ -131,7 +132,7 @@ class Gates(TorchFunctionMode):
         self.gates, self.others = 0, dict[str, None]()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Call `visit` for a gate, and everything else as it is."""
+        """Call `visit` for a gate, and any other function unchanged."""
         kwargs = kwargs or {}
         if func in DROPOUTS and _drops(*args, **kwargs):
             where = self._names[self._inside[-1]]
@@ -148,7 +149,7 @@ class Gates(TorchFunctionMode):
         return self._visit(Gate(self._name(function.strip("_")), z, partial(func, *args, **kwargs), *found, inplace))
 
     def _name(self, function: str) -> str:
-        """The layer's name; of a further call with its number."""
+        """Return the layer's name, with a number at further calls."""
         module = self._inside[-1]
         name = self._names[module]
         base = name if isinstance(module, GATE_MODULES) else f"{name}.{function}".lstrip(".")
@@ -157,22 +158,22 @@ class Gates(TorchFunctionMode):
         return base if self._calls[base] == 1 else f"{base}#{self._calls[base]}"
 
     def warn(self) -> None:
-        """Name what bends beside the gates, of which paths say nothing."""
+        """Warn of nonlinear functions beside the gates, which paths do not describe."""
         if self.gates and self.others:
             told = f"paths tell of gates alone, and the network bends elsewhere too: {', '.join(self.others)}"
             warnings.warn(f"{told}: a path does not fix what the network computes", stacklevel=5)
 
     def enter(self, module: nn.Module, args: Any) -> None:
-        """Before a module is called."""
+        """Note that a module is being called."""
         self._inside.append(module)
 
     def leave(self, module: nn.Module, args: Any, kwargs: Any, out: Any) -> None:
-        """After that, an error or not."""
+        """Note that the module's call has ended, with or without an error."""
         self._inside.pop()
 
 
 class Unseen(RowWise):
-    """While entered, follows the images, and names gates that are called in a way that `Gates` does not see.
+    """A context that follows the images, and records gates that were called in a way that `Gates` cannot intercept.
 
     >>> with Unseen(nn.Identity(), x := torch.zeros(2, 3)) as unseen:
     ...     _ = torch.ops.aten.relu(x)
@@ -185,7 +186,7 @@ class Unseen(RowWise):
         self.found, self.inside = dict[str, None](), False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Look at an operation, and call it."""
+        """Record an operation if it is a gate, and call it."""
         name = func.overloadpacket.__name__.rstrip("_")
         if name in OPERATIONS and not self.inside:
             self.found[name] = None
@@ -193,7 +194,7 @@ class Unseen(RowWise):
 
     @contextmanager
     def at_a_gate(self) -> Iterator[None]:
-        """Meanwhile a gate that was seen is run."""
+        """Mark that a gate is run that `Gates` has intercepted."""
         self.inside = True
         try:
             yield
@@ -201,19 +202,19 @@ class Unseen(RowWise):
             self.inside = False
 
     def warn(self) -> None:
-        """Name those that were found."""
+        """Warn of the recorded operations."""
         if self.found:
             told = f"the network calls {', '.join(self.found)} where gates are not seen (torch.jit, torch.ops)"
             warnings.warn(f"{told}: paths leave them out; call F.relu or the like there", stacklevel=5)
 
 
 def uncompiled(model: nn.Module) -> nn.Module:
-    """The network inside of ``torch.compile``, whose gates can be seen."""
+    """Return the original network inside ``torch.compile``, whose gates can be intercepted."""
     return getattr(model, "_orig_mod", model)
 
 
 def check_images(x: Tensor, batch_size: int = 1) -> None:
-    """Refuse what are no images in floating point."""
+    """Refuse x unless it is a tensor [n, ...] of floating point with n ≥ 1."""
     if not isinstance(x, Tensor) or x.dim() < 2 or len(x) == 0:
         told = list(x.shape) if isinstance(x, Tensor) else type(x).__name__
         raise UserError(f"x is {told}, expected images [n, ...] with n ≥ 1")
@@ -223,7 +224,7 @@ def check_images(x: Tensor, batch_size: int = 1) -> None:
 
 
 def check_layers(model: nn.Module, seen: Sequence[str], layers: Sequence[str] | None) -> None:
-    """Refuse a network without gates, and names of layers that it does not have."""
+    """Refuse a network without gates, and unknown names of layers."""
     if not seen:
         others = {type(m).__name__ for m in model.modules() if type(m).__module__.endswith("modules.activation")}
         has = f" (its activations: {', '.join(sorted(others))})" if others else ""

@@ -1,11 +1,11 @@
-"""Counts of units that are on for both of two images, for all pairs: exact, in blocks, in 8-bit integers if possible.
+"""Exact counts of the units that are on for both images of each pair, by matrix products in blocks.
 
-A matrix product of 0/1 entries counts. In float32 a sum is exact up to 2²⁴, so no block has more units; ``bfloat16``
-is never used (its outputs are wrong by up to 64 counts).
+A matrix product of 0/1 entries counts. Sums in float32 are exact up to 2²⁴, so no block has more units; ``bfloat16`` is
+never used, because its counts are wrong by up to 64. Where possible, products are in 8-bit integers.
 
-`torch._int_mm` gives garbage for some operands (a single column, rows that share their memory) in some versions of
-torch, and refuses others on GPUs. So it only ever sees blocks of one kind, `padded` with zeros to whole multiples; and
-it is used only where such blocks, the smallest among them, came out right on the device.
+`torch._int_mm` gives wrong results for some operands (a single column, rows that share memory) in some versions of
+torch, and refuses others on GPUs. So it is called only with blocks that are `padded` with zeros to whole multiples, and
+only if it gave correct results for such blocks on the device.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from gendyn_lite.measures.relu_paths.packed import PackedPaths, Paths, block_of,
 from gendyn_lite.threads import threads
 
 EXACT_UNITS = 1 << 24  # float32 counts exactly up to here
-# Multiples of images and of units that 8-bit products are made of, and the fewest images: what GPUs ask for.
+# 8-bit products need multiples of these numbers of images and units, and a minimum of images, on GPUs.
 IMAGES, UNITS, FEWEST = 8, 16, 24
 BLOCK_BYTES = {"cpu": 32 << 20, "cuda": 1 << 30}  # of unpacked paths in one block of units
-# Columns at a time: nearly half of a symmetric matrix is never computed. On a CPU more bytes leave its cache.
+# Columns at a time, so that only the upper half of the symmetric matrix is computed; on a CPU they fit in the cache.
 TILE = {"cpu": {True: 128, False: 64}, "cuda": {True: 1 << 30, False: 1 << 30}}
 
-# Images and units on which 8-bit products are tried: one of each, whole multiples, one more, several strips.
+# Numbers of images and units for which 8-bit products are tried: one, whole multiples, one more, several strips.
 TRIED = ((1, 1), (2, 17), (9, 16), (24, 48), (25, 1), (128, 1000), (129, 32), (137, 4096))
 
 Product = Callable[[Tensor, Tensor], Tensor]
 
 
 def path_gram(paths: Paths) -> Tensor:
-    """How many units are on for both images of each pair, p_i·p_j; the diagonal counts the units on for one image.
+    """Count the units that are on for both images of each pair, p_i·p_j; the diagonal counts those on for one image.
 
     Args:
         paths: bool [n, units] of one layer, or `PackedPaths`.
@@ -45,7 +45,7 @@ def path_gram(paths: Paths) -> Tensor:
         int32 [n, n] (int64 from 2³¹ units).
 
     Raises:
-        UserError: These are no paths.
+        UserError: The argument is neither of these.
 
     Source: Image functions (n.d.), Fig. 4 and 6 (the overlap p_i·p_j).
 
@@ -58,15 +58,15 @@ def path_gram(paths: Paths) -> Tensor:
 
 
 def grams(paths: list[Paths], parts: Callable[..., list[Tensor]]) -> list[Tensor]:
-    """Counts of several combinations of paths, made block by block of units.
+    """Count several combinations of paths, block by block of units.
 
     Args:
         paths: Paths of equal shape.
-        parts: Gives the 0/1 matrices to be counted from a block of each of `paths`, int8 [n, block]: of units that are
-            off everywhere a 0.
+        parts: Returns the 0/1 matrices to count, int8 [n, block], given a block of each of `paths`. It must map zeros
+            to zeros.
 
     Returns:
-        For each part its count, [n, n].
+        The counts of each part, [n, n].
     """
     count, units = paths[0].shape
     device = paths[0].bits.device if isinstance(paths[0], PackedPaths) else paths[0].device
@@ -83,13 +83,13 @@ def grams(paths: list[Paths], parts: Callable[..., list[Tensor]]) -> list[Tensor
 def products(
     empty: Tensor, units: int, blocks: Callable[[int, int], Iterable[Tensor]], *, multiply: Product
 ) -> list[Tensor]:
-    """The product of each of several matrices with its transpose, made block by block of units.
+    """Multiply each of several matrices with its transpose, block by block of units.
 
     Args:
         empty: Zeros in the shape of a product, [n, n].
-        units: Columns of the matrices.
-        blocks: Gives the columns from one unit up to another of every matrix, [n, block] each or with further rows.
-        multiply: Gives rows · columnsᵀ of two blocks.
+        units: Number of columns of the matrices.
+        blocks: Returns the columns from one unit up to another of every matrix, [n, block] each or with more rows.
+        multiply: Returns rows · columnsᵀ of two blocks.
     """
     kind, narrow = "cuda" if empty.is_cuda else "cpu", multiply is not float_product
     most = BLOCK_BYTES[kind] // (max(1, len(empty)) * (1 if narrow else 4))
@@ -106,9 +106,9 @@ def products(
 
 
 def add_upper(total: Tensor, block: Tensor, multiply: Product, *, tile: int) -> None:
-    """Add block·blockᵀ, of which only the upper triangle is computed, in strips of `tile` columns.
+    """Add the upper triangle of block·blockᵀ, in strips of `tile` columns.
 
-    The block may have more rows than the total, which are left out.
+    If the block has more rows than the total, the additional ones are ignored.
     """
     count = len(total)
     for left in range(0, count, tile):
@@ -117,7 +117,7 @@ def add_upper(total: Tensor, block: Tensor, multiply: Product, *, tile: int) -> 
 
 
 def mirror(total: Tensor) -> None:
-    """Write the upper triangle into the lower one, in place and a strip at a time."""
+    """Copy the upper triangle to the lower one, in place and a strip at a time."""
     for top in range(0, len(total), 1024):
         stop = min(top + 1024, len(total))
         corner = total[top:stop, top:stop]
@@ -126,9 +126,9 @@ def mirror(total: Tensor) -> None:
 
 
 def padded(block: Tensor) -> Tensor:
-    """A block of 0/1 entries, int8 [n, units], with images and units of zeros that no count sees.
+    """Pad a block of 0/1 entries, int8 [n, units], with zeros, which do not change counts.
 
-    The result has whole multiples of `IMAGES` and `UNITS`, lies in one piece, and is the block itself where that does.
+    The result has whole multiples of `IMAGES` and `UNITS` and is contiguous; it is the block itself if that is so.
 
     >>> padded(torch.ones(3, 1, dtype=torch.int8)).shape
     torch.Size([24, 16])
@@ -141,22 +141,22 @@ def padded(block: Tensor) -> Tensor:
 
 @lru_cache
 def int8_is_fast(device: torch.device | str = "cpu") -> bool:
-    """Whether `torch._int_mm` gives exact counts on a device, and sooner than float32: tried once and remembered.
+    """Whether `torch._int_mm` is exact and faster than float32 on a device; it is tried once and remembered.
 
-    The choice changes how long a count takes and never the count.
+    The choice affects only how long a count takes, never its result.
 
     Args:
-        device: Where paths are.
+        device: The device of the paths.
 
     Returns:
-        Whether counts are made by it there.
+        Whether counts use it on this device.
 
     >>> type(int8_is_fast())
     <class 'bool'>
     """
     generator = torch.Generator().manual_seed(0)
     paths = torch.rand(*TRIED[-1], generator=generator) < 0.5
-    paths[0], paths[1], paths[2, ::2] = True, False, True  # sums as large as they get
+    paths[0], paths[1], paths[2, ::2] = True, False, True  # for the largest possible sums
     paths = paths.to(device)
     tile = TILE["cuda" if paths.is_cuda else "cpu"][True]
     try:
@@ -172,18 +172,18 @@ def int8_is_fast(device: torch.device | str = "cpu") -> bool:
 
 
 def _seconds(multiply: Product, block: Tensor) -> float:
-    """The best of five; on a CPU the time of one thread's own work, which other programs hardly change."""
+    """Return the best time of five; on a CPU processor time of one thread, which other programs hardly affect."""
     clock = time.thread_time if block.device.type == "cpu" else time.perf_counter
-    with threads(1):  # to read a number waits for the device
+    with threads(1):  # reading a number waits for the device
         return min(timeit.repeat(lambda: float(multiply(block, block)[0, 0]), timer=clock, number=1, repeat=5))
 
 
 def _int8(rows: Tensor, columns: Tensor) -> Tensor:
-    """rows · columnsᵀ of `padded` blocks, in int32."""
+    """Return rows · columnsᵀ of `padded` blocks, in int32."""
     return torch.ops.aten._int_mm(rows, columns.T)
 
 
 def float_product(rows: Tensor, columns: Tensor) -> Tensor:
-    """rows · columnsᵀ in their own precision."""
-    with torch.autocast(rows.device.type, enabled=False):  # a half-precision output would round the counts
+    """Return rows · columnsᵀ in their own precision."""
+    with torch.autocast(rows.device.type, enabled=False):  # half precision would round the counts
         return rows @ columns.T

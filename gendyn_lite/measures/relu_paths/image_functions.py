@@ -1,4 +1,4 @@
-"""What one image of a batch adds to a network's weights in one step of SGD: its image function f_i."""
+"""Image functions f_i: what each image of a batch adds to a network's weights in one step of SGD."""
 
 from __future__ import annotations
 
@@ -20,33 +20,32 @@ from gendyn_lite.measures.relu_paths.gates import uncompiled
 
 @dataclass(frozen=True)
 class Factored:
-    """Gradients of a dense or convolutional weight as sums over places of output gradient times input patch.
+    """Gradients of a dense or convolutional weight, stored as output gradients and input patches, not as products.
 
-    The output gradient z_i·p_i and the activations a_i (or patches c_j) of Eq. 3 and 10 are what is stored, not their
-    products.
+    The factors are the output gradient z_i·p_i and the activations a_i (or patches c_j) of Eq. 3 and 10.
     """
 
     uses: tuple[Use, ...]
     shape: torch.Size
 
     def each(self) -> Tensor:
-        """[b, *shape]."""
+        """Return the gradient of each image, [b, *shape]."""
         return self._as_weight(torch.cat([torch.einsum("igtp,igtd->igpd", z, u) for _, z, u in self._chunks()]))
 
     def weighted(self, coefficients: Tensor) -> Tensor:
-        """[*shape]."""
+        """Return the sum over images of coefficient times gradient, [*shape]."""
         scales = coefficients[:, None, None, None]
         parts = (torch.einsum("igtp,igtd->gpd", z * scales[rows].to(z), u) for rows, z, u in self._chunks())
         return self._as_weight(reduce(torch.add, parts)[None])[0]
 
     def _chunks(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
-        """Some images at a time: output gradients [b, groups, places, outputs], patches [b, groups, places, inputs]."""
+        """Yield some images at a time: output gradients [b, groups, places, outputs], patches [..., inputs]."""
         factors = _in_float64(self.uses)
         for start, stop in factors.chunks():
             yield slice(start, stop), factors.outputs_of(start, stop), factors.patches(start, stop)
 
     def _as_weight(self, products: Tensor) -> Tensor:
-        """[b, groups, outputs, inputs], whose inputs are (kernel, channels), in the weight's order of axes."""
+        """Reshape [b, groups, outputs, inputs], with inputs in the order (kernel, channels), to the weight's shape."""
         if len(self.shape) > 2:
             products = products.unflatten(3, (math.prod(self.shape[2:]), self.shape[1])).transpose(3, 4)
         return products.reshape(len(products), *self.shape)
@@ -54,16 +53,16 @@ class Factored:
 
 @dataclass(frozen=True)
 class Stored:
-    """Gradients of a bias or any other parameter, as they are."""
+    """Gradients of a bias or any other parameter, stored explicitly."""
 
     values: Tensor
 
     def each(self) -> Tensor:
-        """[b, *shape]."""
+        """Return the gradient of each image, [b, *shape]."""
         return self.values.double()
 
     def weighted(self, coefficients: Tensor) -> Tensor:
-        """[*shape]."""
+        """Return the sum over images of coefficient times gradient, [*shape]."""
         return torch.tensordot(coefficients.to(self.values.device, torch.float64), self.each(), dims=1)
 
 
@@ -76,15 +75,15 @@ def _in_float64(uses: Sequence[Use]) -> Factors:
 
 @dataclass(frozen=True)
 class ImageFunctions:
-    """The image functions f_i of a batch at one time: what each image adds to each dense and convolutional weight.
+    """The image functions f_i of a batch: what each image adds to each parameter in one step.
 
-    f_i(x) = (−s·z_i p_i a_i)·x − s·z_i at a node, with the step size s of the image: η/|B| for the mean loss of a batch
-    B. (The paper leaves −η/|B| out of Eq. 3; with it the functions of all steps add up to the network.)
+    At a node f_i(x) = (−s·z_i p_i a_i)·x − s·z_i, with the step size s = η/|B| for the mean loss of a batch B. (The
+    paper omits −η/|B| in Eq. 3. With it, the functions of all steps add up to the network.)
 
     Attributes:
-        parts: Parameter → its gradients, by image.
+        parts: Parameter → its gradients by image.
         count: Number of images b.
-        step_size: s.
+        step_size: The step size s.
     """
 
     parts: dict[str, Part]
@@ -92,10 +91,10 @@ class ImageFunctions:
     step_size: float
 
     def of(self, image: int) -> dict[str, Tensor]:
-        """f_i of one image: parameter → what it adds, float64.
+        """Return f_i of one image: parameter → what it adds, float64.
 
         Raises:
-            UserError: There is no such image in the batch.
+            UserError: The batch has no such image.
         """
         check_whole("image", image, least=0, most=self.count - 1, why=", its number in the batch")
         chosen = torch.zeros(self.count, dtype=torch.float64)
@@ -103,11 +102,11 @@ class ImageFunctions:
         return self.total(chosen)
 
     def each(self, parameter: str) -> Tensor:
-        """What every image adds to one parameter, float64 [b, *shape]."""
+        """Return what every image adds to one parameter, float64 [b, *shape]."""
         return -self.step_size * self.parts[parameter].each()
 
     def total(self, coefficients: Tensor | None = None) -> dict[str, Tensor]:
-        """Sum over images of coefficient times f_i (1 for all by default): parameter → tensor, float64."""
+        """Sum coefficient times f_i over images (coefficients are 1 by default): parameter → tensor, float64."""
         weights = torch.ones(self.count, dtype=torch.float64) if coefficients is None else coefficients
         return {name: -self.step_size * part.weighted(weights) for name, part in self.parts.items()}
 
@@ -115,20 +114,20 @@ class ImageFunctions:
 def image_functions(
     model: nn.Module, x: Tensor, y: Tensor, *, step_size: float = 1.0, loss: Loss = cross_entropy
 ) -> ImageFunctions:
-    """The function that each image of a batch adds to a network in one step of SGD, layer by layer.
+    """Compute the function that each image of a batch adds to a network in one step of SGD, layer by layer.
 
     Args:
-        model: The network before the step; batch-norm and dropout, if any, in eval mode. Left as it was.
+        model: The network before the step, with batch-norm and dropout in eval mode; it is not changed.
         x: Images [b, ...].
         y: Labels [b].
         step_size: Learning rate over batch size, η/|B|, for a step on the batch's mean loss.
-        loss: Function of (logits, y) that gives the loss of each image.
+        loss: ``loss(logits, y)`` returns the loss of each image.
 
     Returns:
-        For each trainable parameter what each image adds: by ``each(parameter)``, ``of(image)`` or ``total()``.
+        What each image adds to each trainable parameter: ``each(parameter)``, ``of(image)`` or ``total()``.
 
     Raises:
-        UserError: Batch-norm or dropout in train mode; labels or images do not fit; a function is not finite.
+        UserError: Batch-norm or dropout is in train mode, labels or images do not fit, or a function is not finite.
 
     Source: Image functions (n.d.), Eq. 2, 3 (dense layers) and 10 (convolutions).
 
@@ -147,10 +146,10 @@ def image_functions(
     shapes = {name: value.shape for name, value in model.named_parameters()}
     layers = replace(found, layers=factored, without_formula=found.without_formula + others, announced=set(shapes))
     parts: dict[str, Part] = {}
-    sums: list[Tensor] = []  # finite where all is
+    sums: list[Tensor] = []  # finite if all gradients are
 
     def factor(layer: Layer, uses: Sequence[Use]) -> None:
-        kept = tuple(use._replace(a=use.a.clone(), z=use.z.clone()) for use in uses)  # what is a view may change
+        kept = tuple(use._replace(a=use.a.clone(), z=use.z.clone()) for use in uses)  # since views may change
         sums.extend(part.double().flatten(1).sum(1) for use in kept for part in (use.a, use.z))
         if layer.weight is not None:
             parts[layer.weight] = Factored(kept, shapes[layer.weight])

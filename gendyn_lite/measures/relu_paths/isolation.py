@@ -1,4 +1,4 @@
-"""Functions in isolation: one image's update alone as the weights of a network (Image functions (n.d.), App. C)."""
+"""Functions in isolation: networks whose weights are the update of one image (Image functions (n.d.), App. C)."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ AFFINE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def isolated_network(model: nn.Module, update: Mapping[str, Tensor]) -> nn.Module:
-    """A copy of a network in which the trainable dense and convolutional weights are one image's update alone.
+    """Copy a network, and replace its trainable dense and convolutional weights by the update of one image.
 
-    Batch-norm, fixed weights and whatever else the network has stay. It is in float64 and eval mode: a product over
-    many layers of small updates leaves float32's range.
+    Batch-norm, fixed weights and all other parts of the network are kept. The copy is in float64 and eval mode, because
+    a product of small updates over many layers leaves the range of float32.
 
     Args:
         model: The network.
-        update: Parameter → what the image adds, of ``image_functions(...).of(i)`` (one step) or
-            ``history.image(i)`` (all of them); a weight that is not in it becomes 0.
+        update: Parameter → what the image adds, from ``image_functions(...).of(i)`` (one step) or ``history.image(i)``
+            (all steps). Weights that are not in the update become 0.
 
     Returns:
         The copy.
 
     Raises:
-        UserError: The update names a parameter that the network does not have, or in another shape.
+        UserError: The update has a parameter that the network does not have, or has in another shape.
 
     Source: Image functions (n.d.), App. C.
 
@@ -55,7 +55,7 @@ def isolated_network(model: nn.Module, update: Mapping[str, Tensor]) -> nn.Modul
 
 
 def isolated_outputs(model: nn.Module, functions: ImageFunctions, x: Tensor) -> Tensor:
-    """The outputs of every image's function in isolation: a network of its own, with gates of its own.
+    """Evaluate every image's function in isolation, each a network with its own gates.
 
     Args:
         model: The network at the step, in eval mode.
@@ -77,14 +77,14 @@ def isolated_outputs(model: nn.Module, functions: ImageFunctions, x: Tensor) -> 
 
 
 def function_correlation(outputs: Tensor, reference: Tensor) -> Tensor:
-    """Pearson correlation of functions with a reference, over inputs and outputs.
+    """Compute the Pearson correlation of functions with a reference, over inputs and outputs.
 
-    The mean over the inputs is taken from each output first: what is the same for every input tells no input from
-    another. 0 where a function, or the reference, does not depend on the input.
+    The mean over inputs is subtracted from each output first, because a constant does not distinguish inputs. The
+    correlation is 0 if a function or the reference does not depend on the input.
 
     Args:
         outputs: Outputs of b functions at m inputs, [b, m, k].
-        reference: Those of another one, [m, k], or of b others, [b, m, k].
+        reference: Outputs of one reference [m, k], or of b references [b, m, k].
 
     Returns:
         float64 [b], in [−1, 1]; NaN where an output is not finite.
@@ -104,7 +104,7 @@ def function_correlation(outputs: Tensor, reference: Tensor) -> Tensor:
 
 
 def pairwise_correlation(outputs: Tensor) -> Tensor:
-    """`function_correlation` of every two of b functions: how alike are the functions of two images?
+    """Compute `function_correlation` of every pair of b functions: how similar the functions of two images are.
 
     Args:
         outputs: Outputs of b functions at m inputs, [b, m, k].
@@ -126,19 +126,18 @@ def pairwise_correlation(outputs: Tensor) -> Tensor:
 
 
 def alone(model: nn.Module, update: Mapping[str, Tensor]) -> nn.Module:
-    """`isolated_network` of an update without its biases, each weight scaled to the norm that it has in the network.
+    """Return the `isolated_network` of an update without biases, with each weight scaled to its norm in the network.
 
-    An update is small, and a product of small weights over the layers drowns in any bias: what comes out depends on the
-    size of the step. Without biases a network of affine layers, ReLUs and poolings only scales with each of its
-    weights, so that correlations do not depend on the step, and no weight is small. Biases and weights that are not in
-    the update are 0.
+    Updates are small, and biases would dominate a product of small weights over layers, so that the result would depend
+    on the step size. Without biases a network of affine layers, ReLUs and poolings is homogeneous in each weight, so
+    that correlations do not depend on the step size. Biases, and weights that are not in the update, are 0.
 
     Args:
         model: The network, in float64.
         update: Parameter → what the image adds.
 
     Returns:
-        The network of its own.
+        The isolated network.
 
     >>> model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1)).double()
     >>> update = {"0.weight": 1e-9 * torch.eye(2, dtype=torch.float64), "0.bias": torch.ones(2, dtype=torch.float64)}
@@ -154,21 +153,22 @@ def alone(model: nn.Module, update: Mapping[str, Tensor]) -> nn.Module:
 def isolation_probe(
     x: Tensor, y: Tensor, inputs: Tensor, *, seed: int = 0
 ) -> Callable[[nn.Module, int], dict[str, float]]:
-    """A probe that follows the correlation of images' functions in isolation with the end-to-end function.
+    """Make a probe of the correlation of images' functions in isolation with the whole network.
 
-    The functions are those of `alone`, all in float64. Its values: ``mean``, ``least``, ``median``, ``most`` of
+    The functions are those of `alone`, all in float64. The values are ``mean``, ``least``, ``median`` and ``most`` of
     `function_correlation` with the network over the images; ``between``, the mean correlation of the functions of two
-    images; ``random``, the mean correlation with the network of as many networks of random weights, of the same norms:
-    what no learning gives; ``zeros``, functions that do not depend on the input, whose correlation is 0 by definition.
+    images; ``random``, a baseline without learning: the mean correlation with the network of as many networks of random
+    weights with equal norms; and ``zeros``, the number of functions that do not depend on the input, whose correlation
+    is 0 by definition.
 
     Args:
         x: Images whose functions are followed, [b, ...].
-        y: Their labels, as trained with.
-        inputs: Where functions are evaluated, [m, ...], m ≥ 2.
-        seed: Of the random networks.
+        y: Their training labels [b].
+        inputs: Inputs at which functions are evaluated, [m, ...], m ≥ 2.
+        seed: Seed of the random networks.
 
     Returns:
-        Function of (model, epoch) that gives the values.
+        Function of (model, epoch) that returns the values by name.
 
     >>> probe = isolation_probe(torch.randn(3, 2), torch.tensor([0, 1, 0]), torch.randn(9, 2))
     >>> list(probe(nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2)).eval(), 0))
@@ -201,9 +201,9 @@ def isolation_probe(
 
 
 def _centred(outputs: Tensor) -> Tensor:
-    """Outputs [..., m, k] without their mean over inputs, of norm 1; 0 where only rounding is left, NaN stays."""
+    """Subtract the mean over inputs from outputs [..., m, k] and scale to norm 1; 0 if only rounding is left."""
     size = outputs.abs().amax((-2, -1), keepdim=True)
-    scaled = outputs / torch.where(size > 0, size, 1.0)  # small updates, many layers: squares would underflow
+    scaled = outputs / torch.where(size > 0, size, 1.0)  # since squares of tiny outputs would underflow
     left = scaled - scaled.mean(-2, keepdim=True)
     norm = left.norm(dim=(-2, -1), keepdim=True)
     return torch.where(norm <= 1e-12, 0.0, left / torch.where(norm > 0, norm, 1.0))

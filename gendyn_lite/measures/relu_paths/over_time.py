@@ -1,7 +1,7 @@
-"""Paths of one fixed set of images over training: kept epoch by epoch, and followed by a probe.
+"""The paths of one fixed set of images over training: a store for every epoch, and a probe that compares epochs.
 
-`record` looks at a network once; a `PathRecording` holds what it found at every epoch, in memory or in a folder; a
-`PathRecorder` is the probe that fills one and says how paths differ from those of the epoch before.
+`record` records the paths of one network. A `PathRecording` stores the paths of every epoch, in memory or in a folder.
+A `PathRecorder` is the probe that fills such a store and measures how the paths changed since the epoch before.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 class PathRecording:
-    """Packed paths by epoch and layer.
+    """A store of packed paths by epoch and layer.
 
     Args:
-        folder: Where each epoch is kept as ``epoch_0003.safetensors``; epochs that are there already belong to the
-            recording. None to keep everything in memory.
+        folder: Folder with one file for each epoch, such as ``epoch_0003.safetensors``. Files that are already there
+            count as part of the recording. None to keep everything in memory.
 
     Attributes:
         folder: The folder, or None.
 
     Raises:
-        UserError: The folder cannot be used.
+        UserError: The folder cannot be created.
 
     >>> recording = PathRecording()
     >>> for epoch in (0, 1):
@@ -75,7 +75,7 @@ class PathRecording:
         """Add the paths of an epoch, or replace them.
 
         Raises:
-            UserError: They are of other layers, units or images than those of another epoch.
+            UserError: The layers, units or images differ from those of the epochs recorded before.
         """
         others = [other for other in self.epochs if other != epoch]
         if others:
@@ -91,7 +91,7 @@ class PathRecording:
             write_paths(self._file(epoch), paths)
 
     def packed(self, epoch: int, layer: str | None = None) -> dict[str, PackedPaths]:
-        """Every layer's packed paths at an epoch, or one layer's.
+        """Return the packed paths of every layer at an epoch, or of one layer.
 
         Raises:
             UserError: The epoch is missing from the recording, the layer is unknown, or the file is damaged.
@@ -101,7 +101,7 @@ class PathRecording:
         return chosen(self._memory[epoch], layer) if self.folder is None else read_paths(self._file(epoch), layer)
 
     def paths(self, epoch: int, layer: str) -> Tensor:
-        """A layer's paths at an epoch, bool [n, units].
+        """Return the paths of a layer at an epoch, bool [n, units].
 
         Raises:
             UserError: The epoch is missing, or the layer unknown.
@@ -109,11 +109,11 @@ class PathRecording:
         return self._layer(epoch, layer).unpack()
 
     def path_grams(self, layer: str) -> dict[int, Tensor]:
-        """Epoch → `path_gram` of a layer: what `ranks_over_time` ranks neighbours by."""
+        """Return the `path_gram` of a layer by epoch, as `ranks_over_time` takes it."""
         return {epoch: path_gram(self._layer(epoch, layer)) for epoch in self.epochs}
 
     def cross_path_means(self, layer: str) -> dict[int, float]:
-        """Epoch t → mean cross-path similarity over pairs i < j with epoch t−1, where both are recorded."""
+        """Return the mean cross-path similarity of epochs t and t−1 over pairs i < j, for each t with both recorded."""
         means: dict[int, float] = {}
         grams: dict[int, Tensor | None] = {}
         for epoch in (later for before, later in pairwise(self.epochs) if later == before + 1):
@@ -135,7 +135,7 @@ class PathRecording:
 
 @dataclass
 class _Epoch:
-    """What a recorder keeps of an epoch: by layer the paths and their Gram matrices."""
+    """The paths of one epoch and their Gram matrices, by layer."""
 
     epoch: int | None = None
     paths: dict[str, PackedPaths] = field(default_factory=dict)
@@ -143,34 +143,40 @@ class _Epoch:
 
 
 class PathRecorder:
-    """Called as ``recorder(model, epoch)`` at each epoch, gives numbers that say how paths differ from the last call's.
+    """A probe that measures how the paths of some images changed since it was last called.
 
-    Keys are ``"<layer>:<measure>:<number>"``. Measures are ``self`` (`self_similarity` of the images) and ``cross``
-    (`cross_path_similarity` of the pairs i < j); numbers are ``mean``, ``q05`` … ``q95`` and ``zeros`` (images, or
-    pairs, whose similarity is 0 by definition). Also ``"<layer>:on"``, the share of units that are on, and
-    ``"epochs_between"``, epochs since the last call (similarities of the paper have 1). With labels, ``"own:loss"`` and
-    ``"own:accuracy"`` of the images, and ``"before:loss"`` and ``"before:accuracy"`` with every unit on as at the last
-    call (`loss_along`). The first call has nothing to compare.
+    Call it as ``recorder(model, epoch)`` at each epoch. It returns a dict with these keys:
 
-    Only the last epoch's paths are kept, packed, and their Gram matrix; the model and random generators are left alone.
-    An epoch that is not after the last one starts anew, so that a recorder can follow several runs in turn.
+    - ``"<layer>:<measure>:<number>"``, where the measure is ``self`` (`self_similarity` of the images) or ``cross``
+      (`cross_path_similarity` of the pairs i < j), and the number is ``mean``, a quantile ``q05`` … ``q95``, or
+      ``zeros`` (how many images, or pairs, have a similarity of 0 by definition).
+    - ``"<layer>:on"``, the share of units that are on.
+    - ``"epochs_between"``, the epochs since the last call (1 in the paper).
+    - With labels: ``"own:loss"`` and ``"own:accuracy"`` of the network on the images, and ``"before:loss"`` and
+      ``"before:accuracy"`` with the gates fixed to the paths of the last call (`loss_along`).
+
+    The first call has nothing to compare with, and gives only ``on`` and ``own``.
+
+    The recorder keeps the packed paths and Gram matrices of the last epoch only. It changes neither the model nor the
+    state of random generators. An epoch that is not later than the last one starts a new run, so that one recorder can
+    follow several runs in turn.
 
     Args:
-        x: The images [n, ...] as the network takes them, n ≥ 2.
-        layers: Which layers; None for all.
-        labels: The images' labels [n], to follow the loss along paths as well.
-        folder: Where to keep every epoch's paths (see `PathRecording`); after an interruption, the epoch before is read
-            from there. None to keep none.
+        x: Images [n, ...] as the network takes them, n ≥ 2.
+        layers: Names of the layers; None for all.
+        labels: Labels of the images [n], to also measure losses.
+        folder: Folder in which to store the paths of every epoch (see `PathRecording`). After an interruption, the
+            epoch before is read from there. None to store nothing.
 
     Attributes:
         recording: The `PathRecording` in `folder`, or None.
 
     Raises:
-        UserError: There are fewer than two images, or not one label for each.
+        UserError: There are fewer than two images, or not one label for each image.
 
     Source: Image functions (n.d.), Fig. 1-3 and 5.
 
-    >>> model = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 2))
+    >>> model = nn.Sequential(nn.Linear(2, 64), nn.ReLU(), nn.Linear(64, 2))
     >>> recorder = PathRecorder(torch.randn(5, 2))
     >>> sorted(recorder(model, 0)), recorder(model, 1)["1:self:mean"]
     (['1:on'], 1.0)
@@ -194,17 +200,17 @@ class PathRecorder:
         self._last = _Epoch()
 
     def __call__(self, model: nn.Module, epoch: int) -> dict[str, float]:
-        """The numbers of an epoch.
+        """Measure an epoch.
 
         Args:
             model: The network, in eval mode.
             epoch: The epoch just finished.
 
         Returns:
-            Key → number, as the class lists them; only ``on`` and ``own`` at the first call.
+            The numbers by key, as listed for the class.
 
         Raises:
-            UserError: The network has no gates, is another one than before, or is in train mode with dropout.
+            UserError: The network has no gates, has other layers than before, or is in train mode with dropout.
         """
         now = _Epoch(epoch, record_packed(model, self._x, layers=self._layers, images=self._images))
         before = self._before(epoch)
@@ -223,7 +229,7 @@ class PathRecorder:
         return values
 
     def _before(self, epoch: int) -> _Epoch:
-        """The last call's epoch; after an interruption the last one before `epoch` in the folder; else an empty one."""
+        """Return the epoch of the last call; after an interruption, the last one stored before `epoch`; else none."""
         if self._last.epoch is not None and self._last.epoch < epoch:
             return self._last
         earlier = [other for other in self.recording.epochs if other < epoch] if self.recording else []
@@ -232,7 +238,7 @@ class PathRecorder:
         return _Epoch(earlier[-1], self.recording.packed(earlier[-1]))
 
     def _compared(self, layer: str, now: _Epoch, before: _Epoch) -> dict[str, float]:
-        """Self- and cross-path similarity of a layer, whose Gram matrix is kept for the next epoch."""
+        """Compute the similarities of a layer with the epoch before, and keep its Gram matrix for the next epoch."""
         if layer not in before.paths:
             told = ", ".join(before.paths)
             raise UserError(f"layer {layer!r} was not there an epoch before ({told}): follow one network")
@@ -247,7 +253,7 @@ class PathRecorder:
 
 
 def _summary(key: str, values: Tensor, zeros: int) -> dict[str, float]:
-    """Mean, quantiles and zeros; `torch.quantile` refuses more than 2²⁴ values."""
+    """Return mean, quantiles and zeros by key; NumPy's quantiles, as torch refuses more than 2²⁴ values."""
     ordered = values.double().sort().values
     numbers = {f"{key}:mean": float(ordered.mean()), f"{key}:zeros": zeros}
     quantiles = zip(QUANTILES, np.quantile(ordered.cpu().numpy(), QUANTILES), strict=True)

@@ -1,4 +1,4 @@
-"""Paths with eight units a byte, in memory and in a file: an eighth of the memory of a bool tensor."""
+"""Bit-packed paths, in memory and in files: eight units in a byte, an eighth of the size of a bool tensor."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ FORMAT = "relu_paths 1"  # of a file of paths
 
 @dataclass(frozen=True)
 class PackedPaths:
-    """Paths of n images through one layer, bit-packed along the units.
+    """The paths of n images through one layer, bit-packed along the units.
 
     Attributes:
         bits: uint8 [n, ⌈units/8⌉]; unit 8k + j is bit j (of value 2ʲ) of byte k, and bits past the last unit are 0.
         units: Number of units N of the layer.
-        layer: The layer's name, or "" where it is not known.
-        images: Fingerprint of the images, or "" where it is not known.
+        layer: Name of the layer, or "" if it is not known.
+        images: `fingerprint` of the images, or "" if it is not known.
 
     >>> paths = torch.tensor([[True, False, True], [False, False, True]])
     >>> packed = PackedPaths.pack(paths, layer="relu1")
@@ -47,7 +47,7 @@ class PackedPaths:
         """Pack bool paths [n, units].
 
         Raises:
-            UserError: They are no bool matrix.
+            UserError: They are not a bool matrix.
         """
         check_paths(paths)
         if paths.device.type == "cpu":
@@ -58,7 +58,7 @@ class PackedPaths:
 
     @classmethod
     def concatenate(cls, parts: Sequence[PackedPaths]) -> PackedPaths:
-        """The images of several recordings of one layer, one after the other."""
+        """Concatenate the paths of several batches of images through one layer."""
         first = parts[0]
         return cls(torch.cat([part.bits for part in parts]), first.units, first.layer, first.images)
 
@@ -68,11 +68,11 @@ class PackedPaths:
         return len(self.bits), self.units
 
     def __getitem__(self, images: slice) -> PackedPaths:
-        """The paths of some images, still packed."""
+        """Return the packed paths of some of the images."""
         return replace(self, bits=self.bits[images])
 
     def unpack(self, start: int = 0, stop: int | None = None) -> Tensor:
-        """Units start to stop of every image as bool [n, stop − start]; `start` is a multiple of 8."""
+        """Return units start to stop of every image as bool [n, stop − start]; `start` must be a multiple of 8."""
         stop = self.units if stop is None else min(stop, self.units)
         bits = self.bits[:, start // 8 : (stop + 7) // 8]
         if bits.device.type == "cpu":
@@ -86,15 +86,15 @@ Paths = Tensor | PackedPaths
 
 
 def block_of(paths: Paths, start: int, stop: int) -> Tensor:
-    """Units start to stop of every image, bool [n, stop − start]; `start` is a multiple of 8."""
+    """Return units start to stop of every image, bool [n, stop − start]; `start` must be a multiple of 8."""
     return paths.unpack(start, stop) if isinstance(paths, PackedPaths) else paths[:, start:stop]
 
 
 def check_paths(paths: Paths, what: str = "paths") -> None:
-    """Refuse what are no paths.
+    """Check that a value is the paths of one layer.
 
     Raises:
-        UserError: Neither `PackedPaths` nor bool [n, units] with at least one unit.
+        UserError: It is neither `PackedPaths` nor a bool tensor [n, units] with at least one unit.
     """
     if isinstance(paths, PackedPaths):
         return
@@ -107,32 +107,33 @@ def check_paths(paths: Paths, what: str = "paths") -> None:
 
 
 def of_images(paths: Tensor, *, layer: str, images: str) -> Tensor:
-    """Paths that know their layer and their images' fingerprint, as long as they are not changed: `check_pair` asks."""
+    """Attach the layer and the images' fingerprint to paths, for `check_pair`; void once they are changed in place."""
     vars(paths).update(layer=layer, images=images, marked=_version(paths))
     return paths
 
 
 def _known(paths: Paths, name: str) -> str:
-    """Layer or images of some paths, nothing where that is not known or no longer true."""
+    """Return the attached ``layer`` or ``images`` of paths; "" if there is none, or the paths were changed since."""
     changed = isinstance(paths, Tensor) and vars(paths).get("marked") != _version(paths)
     return "" if changed else getattr(paths, name, "")
 
 
 def _version(paths: Tensor) -> int:
-    """How often it was changed in place; a tensor of inference mode does not count."""
+    """Return how often a tensor was changed in place; 0 for one of inference mode, which does not keep count."""
     return 0 if paths.is_inference() else paths._version
 
 
 def check_pair(now: Paths, before: Paths, *, least: int) -> None:
-    """Refuse paths that cannot be compared.
+    """Check that the paths of two epochs can be compared.
 
     Args:
         now: Paths of an epoch.
-        before: Paths of the epoch before.
-        least: Fewest images.
+        before: Paths of an earlier epoch.
+        least: Fewest images allowed.
 
     Raises:
-        UserError: They are no paths, of different networks, layers or images, or of too few images.
+        UserError: One is not the paths of a layer; their networks, layers or images differ; or there are too few
+            images.
     """
     check_paths(now, "now")
     check_paths(before, "before")
@@ -145,7 +146,7 @@ def check_pair(now: Paths, before: Paths, *, least: int) -> None:
 
 
 def check_shapes(now: tuple[int, ...], before: tuple[int, ...], *, least: int) -> None:
-    """Refuse shapes [n, units] that differ, or fewer than `least` images."""
+    """Check that two shapes [n, units] are equal, with at least `least` images."""
     if now[0] != before[0]:
         raise UserError(f"now has {now[0]} images and before {before[0]}: record one fixed set, in one order")
     if now[1] != before[1]:
@@ -156,7 +157,7 @@ def check_shapes(now: tuple[int, ...], before: tuple[int, ...], *, least: int) -
 
 
 def fingerprint(x: Tensor) -> str:
-    """16 hexadecimal digits of the SHA-256 of shape, dtype and values: equal for equal images in equal order.
+    """Return 16 hexadecimal digits of a SHA-256 of shape, dtype and values: equal for equal images in equal order.
 
     >>> fingerprint(torch.zeros(2)) == fingerprint(torch.zeros(2)), fingerprint(torch.zeros(2, 1)) == fingerprint(
     ...     torch.zeros(2))
@@ -167,20 +168,20 @@ def fingerprint(x: Tensor) -> str:
 
 
 def pack_anywhere(paths: Tensor) -> Tensor:
-    """Pack by torch alone, on any device."""
+    """Pack bool [n, units] with torch operations only, on any device."""
     padded = torch.nn.functional.pad(paths, (0, -paths.shape[1] % 8))
     values = padded.unflatten(1, (-1, 8)).to(torch.uint8) << torch.arange(8, dtype=torch.uint8, device=paths.device)
     return values.sum(-1, dtype=torch.uint8)
 
 
 def unpack_anywhere(bits: Tensor) -> Tensor:
-    """Unpack by torch alone, on any device; whole bytes."""
+    """Unpack whole bytes to bool [n, 8·bytes] with torch operations only, on any device."""
     places = torch.arange(8, dtype=torch.uint8, device=bits.device)
     return ((bits[:, :, None] >> places) & 1).bool().flatten(1)
 
 
 def write_paths(path: Path, paths: Mapping[str, PackedPaths]) -> None:
-    """Write the packed paths of one epoch as one safetensors file, whole or not at all."""
+    """Write the packed paths of one epoch to a safetensors file, atomically."""
     from safetensors.torch import save
 
     about = {name: {"units": one.units, "images": one.images} for name, one in paths.items()}
@@ -196,7 +197,7 @@ def write_paths(path: Path, paths: Mapping[str, PackedPaths]) -> None:
 
 
 def read_paths(path: Path, layer: str | None) -> dict[str, PackedPaths]:
-    """Read what `write_paths` wrote, all of it or one layer."""
+    """Read a file of `write_paths`: every layer, or one."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -211,7 +212,7 @@ def read_paths(path: Path, layer: str | None) -> dict[str, PackedPaths]:
 
 
 def chosen(layers: dict[str, T], layer: str | None) -> dict[str, T]:
-    """Every layer (None), or the one of that name.
+    """Return every layer (None), or only the one of that name.
 
     >>> chosen({"relu1": 1, "relu2": 2}, "relu2")
     {'relu2': 2}

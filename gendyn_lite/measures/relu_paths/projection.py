@@ -1,4 +1,4 @@
-"""Other functions of a network: p | H, its gates fixed to stored paths."""
+"""A network with its gates fixed to stored paths p, written p | H in the paper: its outputs and its loss."""
 
 from __future__ import annotations
 
@@ -16,24 +16,27 @@ from gendyn_lite.measures.relu_paths.record import BATCH, run_gated
 
 
 def forward_with_paths(model: nn.Module, x: Tensor, paths: Mapping[str, Paths], *, partial: bool = False) -> Tensor:
-    """The network's output for x if every unit were on as `paths` says, whatever its pre-activation.
+    """Compute the network's output for x with its units on or off as `paths` says, whatever their pre-activations.
 
-    With the paths that x takes itself, this is the network's own output. With those of an epoch before, it is what the
-    weights of today make of x along the path on which x was last learned; with those of another image, what that path
-    makes of x. Differentiable with respect to x and the weights. Along a path a network is affine in x if nothing but
-    its gates bends: a max-pooling chooses its winners anew for every x, and a response normalization divides by x.
+    With the paths of x itself, this is the network's own output. With the paths of an earlier epoch, it is the output
+    of today's weights along the path on which x was learned then. With the path of another image, it is the output for
+    x along that image's path.
+
+    The output is differentiable in x and the weights. Along fixed paths it is affine in x if the gates are the only
+    non-linear parts: max-pooling still chooses its winners for every x, and response normalization divides by x.
 
     Args:
-        model: The network whose weights are the history H, in eval mode; left as it was.
+        model: The network whose weights are the history H, in eval mode. It is left unchanged.
         x: Images [n, ...].
-        paths: Layer → bool [n, units], or packed; one row is taken for every image. As `record_paths` gives them.
-        partial: Whether layers may be left out, which then follow their own gates.
+        paths: Paths by layer, bool [n, units] or packed, as from `record_paths`. A single row [1, units] holds for
+            every image.
+        partial: Whether `paths` may leave out layers, which then use their own gates.
 
     Returns:
         The output, [n, ...].
 
     Raises:
-        UserError: A layer is missing or unknown, a path is of another network or another number of images.
+        UserError: A layer is missing or unknown, or a path has another number of units or images.
 
     Source: Image functions (n.d.), Eq. 9.
 
@@ -64,24 +67,25 @@ def forward_with_paths(model: nn.Module, x: Tensor, paths: Mapping[str, Paths], 
 def loss_along(
     model: nn.Module, x: Tensor, y: Tensor, paths: Mapping[str, Paths], *, partial: bool = False
 ) -> tuple[float, float]:
-    """Mean cross-entropy and accuracy along stored paths: L(p | H) for the paths p of an epoch before.
+    """Compute the mean cross-entropy and accuracy along stored paths, L(p | H).
 
-    With the network's own paths it is the loss that a reader knows. With those of an epoch before, it says how far the
-    function that an image was learned along still fits the image: what the paper calls a franken-function is one that
-    was put together since, and trained along other images' paths.
+    With the network's own paths, this is its ordinary loss. With the paths of an earlier epoch, it measures how well
+    the function along which an image was learned still fits the image. The paper calls the image's new function a
+    franken-function: it was put together since, from training along other images' paths.
 
     Args:
         model: The network, in eval mode.
         x: Images [n, ...].
         y: Labels [n].
-        paths: See `forward_with_paths`.
-        partial: See `forward_with_paths`.
+        paths: As for `forward_with_paths`.
+        partial: As for `forward_with_paths`.
 
     Returns:
         Loss in nats, and accuracy in [0, 1].
 
     Raises:
-        UserError: As `forward_with_paths`; there is not one label for each image, or one is no class of the network.
+        UserError: As for `forward_with_paths`; there is not one label for each image, or a label is not a class of the
+            network.
 
     Source: Image functions (n.d.), Sec. 5.
 
@@ -106,12 +110,12 @@ def loss_along(
 
 
 def _rows(paths: Mapping[str, Paths], part: slice, count: int) -> dict[str, Paths]:
-    """The paths of some of `count` images; a single path, or another number of them, as it is."""
+    """Select the paths of a part of the `count` images; paths of another number of images are left as they are."""
     return {name: one[part] if one.shape[0] == count else one for name, one in paths.items()}
 
 
 def _fitting(gate: Gate, paths: Paths) -> Tensor:
-    """A stored path in the shape of the gate's pre-activation."""
+    """Return stored paths in the shape of the gate's pre-activations."""
     what = f"paths[{gate.name!r}]"
     check_paths(paths, what)
     stored = paths.unpack() if isinstance(paths, PackedPaths) else paths

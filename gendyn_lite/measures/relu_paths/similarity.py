@@ -1,4 +1,4 @@
-"""How alike the paths, or activations, of images are to those of the epoch before: of each image, and of each pair."""
+"""Similarity of paths, or activations, to those of the epoch before: for each image, and for each pair of images."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from gendyn_lite.errors import UserError
 from gendyn_lite.measures.relu_paths.gram import BLOCK_BYTES, float_product, grams, products
 from gendyn_lite.measures.relu_paths.packed import Paths, block_of, check_pair, check_shapes
 
-ROWS = 512  # of a result at a time, in float64
+ROWS = 512  # rows of a result that are computed in float64 at a time
 
 
 class Crossed(NamedTuple):
-    """The similarity of all pairs and what comes with it.
+    """The similarity of all pairs of images between two epochs.
 
     Attributes:
-        similarity: [n, n], symmetric, in [0, 1]; its diagonal is the self-similarity.
-        zeros: Pairs i < j whose similarity is 0 by definition: two images that share no unit, now or before.
-        gram: `path_gram` of `now`, to be handed on as `before_gram` at the next epoch; None for activations.
+        similarity: [n, n], symmetric, in [0, 1] (in [−1, 1] for activations).
+        zeros: Number of pairs i < j whose similarity is 0 by definition, as they share no unit now or before.
+        gram: `path_gram` of `now`, to pass as `before_gram` at the next epoch; None for activations.
     """
 
     similarity: Tensor
@@ -29,7 +29,7 @@ class Crossed(NamedTuple):
 
 
 def self_similarity(now: Paths, before: Paths) -> Tensor:
-    """Cosine of each image's path and its path an epoch before, ⟨p'_i, p_i⟩ / (|p'_i||p_i|); 0 where a path is empty.
+    """Compute the cosine of each image's paths at two epochs, ⟨p'_i, p_i⟩ / (|p'_i||p_i|); 0 where a path is empty.
 
     Args:
         now: Paths of one layer, bool [n, units], or packed.
@@ -53,7 +53,7 @@ def self_similarity(now: Paths, before: Paths) -> Tensor:
 
 
 def overlap_across(now: Paths, before: Paths) -> Tensor:
-    """Cosine of each image's path with every image's path an epoch before, ⟨p_i, p'_j⟩ / (|p_i||p'_j|); 0 where empty.
+    """Compute the cosines ⟨p_i, p'_j⟩ / (|p_i||p'_j|) of paths now with every path before; 0 where one is empty.
 
     Args:
         now: Paths of one layer, bool [n, units], or packed.
@@ -83,11 +83,11 @@ def overlap_across(now: Paths, before: Paths) -> Tensor:
 
 
 def self_activation_similarity(now: Tensor, before: Tensor) -> Tensor:
-    """Cosine of each image's activations and those of the epoch before; 0 where all are 0.
+    """Compute the cosine of each image's activations at two epochs; 0 where all activations are 0.
 
     Args:
         now: Activations of one layer, [n, units].
-        before: The same images' an epoch before.
+        before: Activations of the same images at the epoch before.
 
     Returns:
         float64 [n], in [−1, 1].
@@ -104,15 +104,15 @@ def self_activation_similarity(now: Tensor, before: Tensor) -> Tensor:
 
 
 def cross_path_similarity(now: Paths, before: Paths, *, dtype: torch.dtype = torch.float32) -> Tensor:
-    """How alike the intersection of two images' paths is to their intersection an epoch before, for all pairs.
+    """Compare the intersection of two images' paths with their intersection an epoch before, for all pairs of images.
 
-    ⟨p_i⊙p_j, p'_i⊙p'_j⟩ / (|p_i⊙p_j| |p'_i⊙p'_j|), from three Gram matrices of exact counts; 0 where two paths do not
-    meet. `cross_paths` also tells how many pairs those are, and reuses a Gram matrix.
+    The similarity is ⟨p_i⊙p_j, p'_i⊙p'_j⟩ / (|p_i⊙p_j| |p'_i⊙p'_j|), from three Gram matrices of exact counts. It is 0
+    where the intersection is empty. `cross_paths` also counts those pairs, and reuses a Gram matrix.
 
     Args:
         now: Paths of one layer, bool [n, units], or packed.
         before: Paths of the same images through the same layer at the epoch before.
-        dtype: Of the result; each entry is computed in float64 from its counts and rounded once.
+        dtype: dtype of the result. Each entry is computed in float64 and rounded once.
 
     Returns:
         [n, n], symmetric, in [0, 1].
@@ -134,19 +134,19 @@ def cross_path_similarity(now: Paths, before: Paths, *, dtype: torch.dtype = tor
 def cross_paths(
     now: Paths, before: Paths, *, before_gram: Tensor | None = None, dtype: torch.dtype = torch.float32
 ) -> Crossed:
-    """`cross_path_similarity` with the number of pairs that do not meet, and the Gram matrix for the next epoch.
+    """Compute `cross_path_similarity`, the number of pairs without a shared unit, and the Gram matrix of `now`.
 
     Args:
         now: Paths of one layer, bool [n, units], or packed.
-        before: The same an epoch before.
-        before_gram: `path_gram` of `before` where it is there already: a third of the work.
-        dtype: Of the similarity.
+        before: Paths of the same images through the same layer at the epoch before.
+        before_gram: `path_gram` of `before` if it is known, which saves a third of the work.
+        dtype: dtype of the similarity.
 
     Returns:
-        The similarity [n, n] and what comes with it.
+        The similarity [n, n], the number of pairs, and the Gram matrix.
 
     Raises:
-        UserError: As `cross_path_similarity`.
+        UserError: As for `cross_path_similarity`, or `before_gram` is not [n, n].
 
     >>> now = torch.tensor([[True, False], [False, True]])
     >>> crossed = cross_paths(now, now)
@@ -163,14 +163,14 @@ def cross_paths(
 
 
 def cross_activation_similarity(now: Tensor, before: Tensor) -> Tensor:
-    """The same with activations: ⟨a_i⊙a_j, a'_i⊙a'_j⟩ / (|a_i⊙a_j| |a'_i⊙a'_j|), for all pairs.
+    """Compute the cross similarity of activations, ⟨a_i⊙a_j, a'_i⊙a'_j⟩ / (|a_i⊙a_j| |a'_i⊙a'_j|), for all pairs.
 
     Args:
         now: Activations of one layer, [n, units].
-        before: The same images' an epoch before.
+        before: Activations of the same images at the epoch before.
 
     Returns:
-        [n, n], symmetric, in [−1, 1] ([0, 1] behind ReLU); float64 if the activations are, else float32.
+        [n, n], symmetric, in [−1, 1] ([0, 1] after a ReLU); float64 if the activations are, else float32.
 
     Raises:
         UserError: Shapes differ, values are not finite, or there are fewer than two images.
@@ -185,13 +185,13 @@ def cross_activation_similarity(now: Tensor, before: Tensor) -> Tensor:
 
 
 def cross_activations(now: Tensor, before: Tensor) -> Crossed:
-    """`cross_activation_similarity` with the number of pairs that share no unit; arguments and errors are the same.
+    """Compute `cross_activation_similarity` and the number of pairs that share no unit; same arguments and errors.
 
     >>> cross_activations(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.ones(2, 2)).zeros
     1
     """
     a, b, *largest = _activations(now, before, least=2)
-    # The ratio does not change when an image's activations are scaled, and fourth powers leave float32's range.
+    # Scaling an image's activations does not change the ratio, and keeps fourth powers within float32's range.
     scales = [torch.where(one > 0, 1 / one, 1.0)[:, None] for one in largest]
 
     def blocks(start: int, stop: int) -> list[Tensor]:
@@ -203,7 +203,7 @@ def cross_activations(now: Tensor, before: Tensor) -> Crossed:
 
 
 def on_counts(now: Paths, other: Paths | None = None) -> Tensor:
-    """How many units are on for each image (in both of two recordings), int64 [n].
+    """Count the units that are on for each image, int64 [n]; with `other`, those that are on in both.
 
     >>> on_counts(torch.tensor([[True, False, True], [False, False, False]]))
     tensor([2, 0])
@@ -219,7 +219,7 @@ def on_counts(now: Paths, other: Paths | None = None) -> Tensor:
 
 
 def all_ratios(both: Tensor, now: Tensor, before: Tensor, dtype: torch.dtype) -> tuple[Tensor, int]:
-    """Similarity of all pairs from Gram matrices, some rows at a time; and the pairs i < j that are 0 as defined."""
+    """Compute the similarity of all pairs from Gram matrices, and how many pairs i < j are 0 by definition."""
     out = torch.empty(both.shape, dtype=dtype, device=both.device)
     undefined = 0
     for top in range(0, len(both), ROWS):
@@ -230,7 +230,7 @@ def all_ratios(both: Tensor, now: Tensor, before: Tensor, dtype: torch.dtype) ->
 
 
 def ratio(both: Tensor, now: Tensor, before: Tensor) -> Tensor:
-    """both / √(now·before), and 0 where a norm is 0.
+    """Compute both / √(now·before), or 0 where that root is 0, clamped to [−1, 1].
 
     >>> ratio(torch.tensor([1.0, 0.0]), torch.tensor([4.0, 0.0]), torch.tensor([1.0, 1.0]))
     tensor([0.5000, 0.0000])
@@ -240,7 +240,7 @@ def ratio(both: Tensor, now: Tensor, before: Tensor) -> Tensor:
 
 
 def of_pairs(matrix: Tensor) -> Tensor:
-    """The entries of the pairs i < j of a matrix [n, n], in order: [n(n−1)/2].
+    """Return the entries i < j of a matrix [n, n] in row order, [n(n−1)/2].
 
     >>> of_pairs(torch.tensor([[0, 1, 2], [3, 4, 5], [6, 7, 8]]))
     tensor([1, 2, 5])
@@ -250,7 +250,7 @@ def of_pairs(matrix: Tensor) -> Tensor:
 
 
 def _activations(now: Tensor, before: Tensor, *, least: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Activations that can be compared, in float32 or float64, and the largest absolute one of each image."""
+    """Check two sets of activations; return both, and each image's largest absolute value, in float32 or float64."""
     largest = []
     for name, one in (("now", now), ("before", before)):
         if not isinstance(one, Tensor) or not one.is_floating_point() or one.dim() != 2:

@@ -1,4 +1,4 @@
-"""What the paper reads off paths: overlap against distance (Fig. 4), neighbours (6), the early-to-mid ratio (7)."""
+"""Summaries of paths in the paper: overlap and distance (Fig. 4), neighbours (Fig. 6), early-to-mid ratio (Fig. 7)."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from gendyn_lite.measures.relu_paths.similarity import ratio
 
 
 class Pairs(NamedTuple):
-    """Every pair of images i < j, in order; each [n(n−1)/2].
+    """Distance and path overlap of all pairs of images i < j, each a tensor [n(n−1)/2].
 
     Attributes:
-        i: The first image.
-        j: The second one.
+        i: Index of the first image.
+        j: Index of the second image.
         distance: ‖x_i − x_j‖₂ of the flattened inputs, float64.
-        overlap: p_i·p_j, the number of units that are on for both.
+        overlap: p_i·p_j, the number of units that are on for both images.
         cosine: p_i·p_j / (|p_i||p_j|), float64; 0 where a path is empty.
     """
 
@@ -33,13 +33,13 @@ class Pairs(NamedTuple):
     cosine: Tensor
 
     def rank_correlation(self, which: str = "overlap") -> float:
-        """Spearman's rank correlation of distance with ``"overlap"`` or ``"cosine"``; NaN if one is constant."""
+        """Compute Spearman's correlation of distance with ``"overlap"`` or ``"cosine"``; NaN if one is constant."""
         from scipy.stats import spearmanr
 
         return self._correlation(spearmanr, which)
 
     def linear_correlation(self, which: str = "overlap") -> float:
-        """Pearson's correlation of distance with ``"overlap"`` or ``"cosine"``; NaN if one is constant."""
+        """Compute Pearson's correlation of distance with ``"overlap"`` or ``"cosine"``; NaN if one is constant."""
         from scipy.stats import pearsonr
 
         return self._correlation(pearsonr, which)
@@ -52,14 +52,14 @@ class Pairs(NamedTuple):
 
 
 def overlap_and_distance(paths: Paths, x: Tensor) -> Pairs:
-    """Path overlap p_i·p_j beside the distance of the inputs, for every pair of images.
+    """Compute the path overlap p_i·p_j and the input distance of every pair of images.
 
     Args:
         paths: Paths of one layer, bool [n, units] or packed.
         x: The images they were recorded on, [n, ...].
 
     Returns:
-        Every pair i < j, n(n−1)/2 of them.
+        The n(n−1)/2 pairs i < j.
 
     Raises:
         UserError: The numbers of images differ, or there are fewer than two.
@@ -83,17 +83,19 @@ def overlap_and_distance(paths: Paths, x: Tensor) -> Pairs:
 
 
 def neighbour_ranks(similarity: Tensor, anchors: Sequence[int]) -> Tensor:
-    """The rank of every other image by similarity to some images: 0 is the nearest; of equals the first one is nearer.
+    """Rank all other images by their similarity to each of some anchors: rank 0 is the nearest.
+
+    Of two equally similar images, the one with the lower index comes first.
 
     Args:
-        similarity: [n, n], larger is nearer: `path_gram` of the paths (as the paper has it), or any other.
-        anchors: The images whose neighbours are ranked.
+        similarity: [n, n], larger is nearer, such as the `path_gram` of the paths (as in the paper).
+        anchors: Indices of the images whose neighbours are ranked.
 
     Returns:
-        int64 [anchors, n]; −1 for the anchor itself.
+        Ranks, int64 [anchors, n]; −1 for the anchor itself.
 
     Raises:
-        UserError: The matrix is not square, has fewer than two images, an anchor is none of them, or a
+        UserError: The matrix is not square or has fewer than two images, an anchor is not an index of an image, or a
             similarity is NaN.
 
     Source: Image functions (n.d.), Fig. 6 (Sec. 8).
@@ -120,11 +122,11 @@ def neighbour_ranks(similarity: Tensor, anchors: Sequence[int]) -> Tensor:
 
 
 class RanksOverTime(NamedTuple):
-    """How the neighbours of some images are ranked at each epoch.
+    """The ranks of the neighbours of some images at each epoch.
 
     Attributes:
         epochs: The T epochs.
-        anchors: The A images.
+        anchors: Indices of the A images whose neighbours are ranked.
         ranks: int64 [T, A, n]; −1 for the anchor itself.
     """
 
@@ -133,21 +135,21 @@ class RanksOverTime(NamedTuple):
     ranks: Tensor
 
     def nearest(self) -> Tensor:
-        """The nearest neighbour of each anchor at each epoch, int64 [T, A]."""
+        """Return the nearest neighbour of each anchor at each epoch, int64 [T, A]."""
         return (self.ranks == 0).int().argmax(2)
 
     def nearest_changes(self) -> Tensor:
-        """How often each anchor's nearest neighbour changes from one epoch to the next, int64 [A]."""
+        """Count how often each anchor's nearest neighbour changes from one epoch to the next, int64 [A]."""
         nearest = self.nearest()
         return (nearest[1:] != nearest[:-1]).sum(0)
 
     def kept(self, top: int = 6) -> Tensor:
-        """Share of the `top` nearest neighbours that were among them an epoch before, float64 [T − 1, A]."""
+        """Return the share of the `top` nearest neighbours that already were the epoch before, float64 [T − 1, A]."""
         near = (self.ranks >= 0) & (self.ranks < top)
         return (near[1:] & near[:-1]).sum(2).double() / near[1:].sum(2)
 
     def table(self, top: int = 6) -> list[dict[str, int]]:
-        """A row for each epoch, anchor and neighbour that is among its `top` nearest at the last epoch: its rank."""
+        """Return the rank at each epoch of the neighbours that are among an anchor's `top` nearest at the last one."""
         rows = []
         for a, anchor in enumerate(self.anchors):
             last = self.ranks[-1, a]
@@ -158,17 +160,17 @@ class RanksOverTime(NamedTuple):
 
 
 def ranks_over_time(similarities: Mapping[int, Tensor], anchors: Sequence[int]) -> RanksOverTime:
-    """`neighbour_ranks` at each epoch.
+    """Compute `neighbour_ranks` at each epoch.
 
     Args:
-        similarities: Epoch → [n, n], larger is nearer, for instance of ``recording.path_grams(layer)``.
-        anchors: The images whose neighbours are ranked.
+        similarities: Similarity [n, n] by epoch, larger is nearer, such as ``recording.path_grams(layer)``.
+        anchors: Indices of the images whose neighbours are ranked.
 
     Returns:
         Ranks int64 [epochs, anchors, n], epochs ascending.
 
     Raises:
-        UserError: There are no epochs, or as `neighbour_ranks`.
+        UserError: There are no epochs, or as for `neighbour_ranks`.
 
     >>> near, far = torch.tensor([[9, 5, 1], [5, 9, 1], [1, 1, 9]]), torch.tensor([[9, 1, 5], [1, 9, 1], [5, 1, 9]])
     >>> ranks = ranks_over_time({0: near, 1: far}, [0])
@@ -183,18 +185,18 @@ def ranks_over_time(similarities: Mapping[int, Tensor], anchors: Sequence[int]) 
 
 
 def early_to_mid_ratio(values: Mapping[int, float], milestones: Sequence[int]) -> float:
-    """Mean similarity before the first decay of the learning rate, divided by the mean in the second stage.
+    """Divide the mean similarity before the first decay of the learning rate by that of the stage after it.
 
-    The value of epoch t compares it with epoch t−1, and milestones are finished epochs, as in `RunConfig`. So the first
-    stage has the values of epochs 1 … m₁ and the second those of m₁+1 … m₂, or of all later ones. (The paper does not
-    say over which layers it averages: take one, or the mean over layers.)
+    The value of epoch t compares epochs t and t−1, and milestones count finished epochs, as in `RunConfig`. So the
+    first stage is epochs 1 … m₁, and the second is epochs m₁+1 … m₂ (to the last epoch if there is one milestone). The
+    paper does not say over which layers it averages: take one, or the mean over layers.
 
     Args:
-        values: Epoch → mean cross-path similarity over pairs, for instance of ``recording.cross_path_means(layer)``.
+        values: Mean cross-path similarity over pairs by epoch, such as ``recording.cross_path_means(layer)``.
         milestones: Epochs after which the learning rate decays.
 
     Returns:
-        The ratio; above 1 if paths were more alike early on.
+        The ratio; above 1 if paths changed less in the first stage.
 
     Raises:
         UserError: There is no milestone, an epoch of a stage is missing, or the second mean is 0.
@@ -217,7 +219,7 @@ def early_to_mid_ratio(values: Mapping[int, float], milestones: Sequence[int]) -
 
 
 def _mean(values: Mapping[int, float], start: int, stop: int) -> float:
-    """Mean over the epochs from start to stop, all of which must be there."""
+    """Return the mean over epochs start to stop (inclusive), all of which must be recorded."""
     stage = range(start, stop + 1)
     missing = [epoch for epoch in stage if epoch not in values]
     if missing:

@@ -1,4 +1,4 @@
-"""A network as its initial weights plus the image functions of every step of SGD: the history H."""
+"""The history H of a network: its initial weights plus the image functions of every step of SGD."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gendyn_lite.measures.relu_paths.image_functions import ImageFunctions, imag
 
 @dataclass
 class Step:
-    """The image functions of one step (with step size 1/|B|) and how the optimizer took it."""
+    """The image functions of one step (with step size 1/|B|) and the optimizer's settings at that step."""
 
     images: Tensor
     functions: ImageFunctions
@@ -26,19 +26,22 @@ class Step:
 
 
 def step_weights(steps: Sequence[Step]) -> tuple[float, list[float]]:
-    """How much the initial weights and each step's gradient count in the last weights: α and c_1 … c_T.
+    """Compute the coefficients of the initial weights and of each step's gradient in the last weights: α and c_1 … c_T.
 
-    With momentum μ and weight decay λ, a step is v_t = μ v_{t−1} + g_t + λ w_{t−1}, w_t = w_{t−1} − η_t v_t, with g_t
-    the batch's mean gradient. This is linear in w_0 and the g_t, so w_T = α w_0 + Σ_t c_t g_t with numbers that depend
-    on the schedule alone. They follow backwards from A_T = ∂w_T/∂w_T = 1 and V_T = ∂w_T/∂v_T = 0:
+    With momentum μ and weight decay λ, a step is v_t = μ v_{t−1} + g_t + λ w_{t−1}, w_t = w_{t−1} − η_t v_t, where g_t
+    is the batch's mean gradient. This is linear in w_0 and the g_t, so w_T = α w_0 + Σ_t c_t g_t, with coefficients
+    that depend on the schedule only. They follow backwards from A_T = ∂w_T/∂w_T = 1 and V_T = ∂w_T/∂v_T = 0:
 
         c_t = V_t − η_t A_t,    V_{t−1} = μ c_t,    A_{t−1} = A_t + λ c_t,    α = A_0.
 
-    For constant η and λ = 0: c_t = −η (1 − μ^{T−t+1}) / (1 − μ), which is η for the last step and nearly η/(1 − μ) for
-    early ones: an image function keeps acting after its step, and only μ = 0 gives the sum of the paper.
+    For constant η and λ = 0, c_t = −η (1 − μ^{T−t+1}) / (1 − μ). That is −η for the last step and nearly −η/(1 − μ) for
+    early ones: an image function keeps acting after its step. Only μ = 0 gives the plain sum of the paper.
 
     Args:
         steps: The T steps, with their learning rate η_t, momentum μ and weight decay λ.
+
+    Returns:
+        α, and the list of c_1 … c_T.
 
     >>> step_weights([Step(torch.zeros(0), ImageFunctions({}, 0, 1.0), rate=0.5, momentum=0.5)] * 3)
     (1.0, [-0.875, -0.75, -0.5])
@@ -54,10 +57,10 @@ def step_weights(steps: Sequence[Step]) -> tuple[float, list[float]]:
 
 
 def sgd_settings(optimizer: torch.optim.Optimizer) -> tuple[float, float, float]:
-    """Learning rate, momentum and weight decay of an optimizer.
+    """Return the learning rate, momentum and weight decay of an optimizer.
 
     Raises:
-        UserError: It is no plain SGD (one setting for all parameters; no Nesterov, dampening or maximizing).
+        UserError: It is not plain SGD (one setting for all parameters; no Nesterov, dampening or maximizing).
 
     >>> sgd_settings(torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1, momentum=0.9))
     (0.1, 0.9, 0.0)
@@ -74,32 +77,32 @@ def sgd_settings(optimizer: torch.optim.Optimizer) -> tuple[float, float, float]
 
 
 class Batches(Protocol):
-    """What gives the batches of an epoch: (x [b, ...], y [b]) one by one, the same ones whenever it is asked."""
+    """A source of batches that gives the same batches (x [b, ...], y [b]) of an epoch at every call."""
 
     def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of an epoch."""
+        """Iterate over the batches of an epoch."""
         ...
 
 
 class WeightHistory:
-    """Every image function of a training run by SGD, from which the weights of any step can be rebuilt.
+    """All image functions of a training run by SGD, from which the weights of any step can be rebuilt.
 
-    Plain SGD: w_T = w_0 + Σ_t Σ_{i∈B_t} f_i^t with f_i^t = −(η_t/|B_t|) ∇ℓ_i(w_{t−1}) (Eq. 4 and 7).
+    For plain SGD, w_T = w_0 + Σ_t Σ_{i∈B_t} f_i^t with f_i^t = −(η_t/|B_t|) ∇ℓ_i(w_{t−1}) (Eq. 4 and 7).
 
-    With momentum and weight decay the weights are α w_0 + Σ_t c_t g_t, with g_t the batch's mean gradient and numbers α
-    and c_t derived at `gendyn_lite.measures.relu_paths.weight_history.step_weights`.
+    With momentum and weight decay, the weights are α w_0 + Σ_t c_t g_t, where g_t is the batch's mean gradient.
+    `gendyn_lite.measures.relu_paths.weight_history.step_weights` derives the numbers α and c_t.
 
-    As the ``grad_hook`` of `gendyn_lite.train.fit` it needs `batches`; a loop of one's own calls ``record`` before and
-    ``after_step`` after ``optimizer.step()``.
+    To use it as the ``grad_hook`` of `gendyn_lite.train.fit`, pass `batches` and `labels`. In a loop of your own, call
+    ``record`` before ``optimizer.step()`` and ``after_step`` after it.
 
-    Memory: for each step the inputs and output gradients of every layer.
+    It keeps the inputs and output gradients of every layer at each step in memory.
 
     Args:
         model: The network before training.
-        batches: Gives for each epoch (from 1) the batches that training sees, with the number of each image in place of
-            its label: ``batcher(data.with_train_labels(torch.arange(n)), config)``.
-        labels: Labels of all images, int64 [n], as trained with.
-        loss: Loss of each image, whose mean over the batch is trained on.
+        batches: The batches of training by epoch (from 1), with the index of each image in place of its label:
+            ``batcher(data.with_train_labels(torch.arange(n)), config)``.
+        labels: Labels of all images that training uses, int64 [n].
+        loss: Loss of each image. Training minimizes its mean over the batch.
 
     Attributes:
         steps: The recorded steps.
@@ -144,10 +147,10 @@ class WeightHistory:
             model: The network before the step.
             x: Images of the batch [b, ...].
             y: Labels [b].
-            images: Numbers by which `image` finds them, int64 [b]; None for 0 … b − 1.
+            images: Indices by which `image` finds them, int64 [b]; None for 0 … b − 1.
 
         Raises:
-            UserError: The step before was not closed by ``after_step``; or as `image_functions`.
+            UserError: The step before was not closed by ``after_step``; or as for `image_functions`.
         """
         if self._open:
             raise UserError("the step before was not closed: call after_step(model, optimizer) after optimizer.step()")
@@ -159,7 +162,7 @@ class WeightHistory:
         self._open = True
 
     def __call__(self, model: nn.Module, *, epoch: int, step: int) -> None:
-        """The gradient hook of `gendyn_lite.train.fit`."""
+        """Record a step as the gradient hook of `gendyn_lite.train.fit`."""
         if self._batches is None or self._labels is None:
             raise UserError("a grad_hook needs batches and labels: WeightHistory(model, batches=, labels=)")
         if step != len(self.steps) + 1:
@@ -175,17 +178,17 @@ class WeightHistory:
             self._check_gradient(model, epoch, step)
 
     def after_step(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Close a step: note the learning rate, momentum and weight decay that the optimizer used.
+        """Close a step: store the learning rate, momentum and weight decay that the optimizer used.
 
         Raises:
-            UserError: It is no plain SGD (one group of parameters; no Nesterov, dampening or maximizing).
+            UserError: It is not plain SGD (one setting for all parameters; no Nesterov, dampening or maximizing).
         """
         step = self.steps[-1]
         step.rate, step.momentum, step.weight_decay = sgd_settings(optimizer)
         self._open = False
 
     def weights(self, upto: int | None = None) -> dict[str, Tensor]:
-        """The weights after the first `upto` steps (all by default), rebuilt: parameter → float64.
+        """Rebuild the weights after the first `upto` steps (all by default), in float64 by parameter.
 
         Raises:
             UserError: There are fewer steps.
@@ -195,9 +198,9 @@ class WeightHistory:
         return _add(total, steps, torch.ones_like)
 
     def image(self, number: int, upto: int | None = None) -> dict[str, Tensor]:
-        """What one image added to the weights over the first `upto` steps: parameter → float64.
+        """Return what one image added to the weights over the first `upto` steps, in float64 by parameter.
 
-        The sum over all images, and α w_0, are the weights.
+        The weights are the sum over all images, plus α w_0.
 
         Raises:
             UserError: The image was in no batch of these steps.
@@ -209,7 +212,7 @@ class WeightHistory:
         return _add(zeros, steps, lambda images: images == number)
 
     def errors(self, model: nn.Module, upto: int | None = None) -> dict[str, float]:
-        """How far the rebuilt weights are from a network's: parameter → ‖rebuilt − w‖ / ‖w‖ (‖rebuilt‖ if w is 0)."""
+        """Return the relative error ‖rebuilt − w‖ / ‖w‖ of the rebuilt weights by parameter (‖rebuilt‖ if w is 0)."""
         current = dict(model.named_parameters())
         found = {}
         for name, value in self.weights(upto).items():
@@ -224,7 +227,7 @@ class WeightHistory:
         return closed[:upto]
 
     def _check_gradient(self, model: nn.Module, epoch: int, step: int) -> None:
-        """The sum of the image functions must be the batch's gradient: else the batches are others than training's."""
+        """Check that the image functions add up to the batch's gradient: if not, training used other batches."""
         functions = self.steps[-1].functions
         for name, value in functions.total().items():
             grad = model.get_parameter(name).grad
@@ -235,7 +238,7 @@ class WeightHistory:
 
 
 def _add(total: dict[str, Tensor], steps: Sequence[Step], choose: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
-    """Add −c_t f_i of every step's chosen images, in place; steps without one add nothing."""
+    """Add −c_t f_i of the chosen images of every step, in place."""
     for step, coefficient in zip(steps, step_weights(steps)[1], strict=True):
         chosen = choose(step.images).double()
         for name, value in step.functions.total(-coefficient * chosen).items() if chosen.any() else ():
@@ -244,7 +247,7 @@ def _add(total: dict[str, Tensor], steps: Sequence[Step], choose: Callable[[Tens
 
 
 def _check_same(initial: dict[str, Tensor], model: nn.Module) -> None:
-    """Refuse a network whose weights are no longer the initial ones."""
+    """Check that a network still has its initial weights."""
     for name, value in model.named_parameters():
         if name in initial and not torch.equal(value.detach(), initial[name].to(value.device)):
             raise UserError(f"{name} has changed since the history was made: make it from the network before training")

@@ -1,6 +1,6 @@
 """Stiffness: whether a step that lowers one example's loss lowers another's (Fort et al., 2019; Walker).
 
-`gradient_gram` is the one costly step; everything else is computed from its matrix.
+Only `gradient_gram` is costly; everything else is computed from its matrix.
 """
 
 from gendyn_lite.measures.per_example.layers import layer_names

@@ -18,9 +18,9 @@ from gendyn_lite.measures.per_example.layers import Layer, Use
 from gendyn_lite.measures.per_example.passes import Loss, cross_entropy, visit
 from gendyn_lite.measures.stiffness.layer_gram import add_gram, add_product
 
-MOST = 1024  # examples at a time: more is no faster
-SMALL = 64 << 20  # bytes that are always taken to be there
-LARGEST = 4 << 30  # bytes that activations may take where there is more
+MOST = 1024  # examples at a time; more are not faster
+SMALL = 64 << 20  # bytes assumed to be free without asking
+LARGEST = 4 << 30  # most bytes for activations, even if more is free
 WHOLE = "network"
 
 
@@ -35,28 +35,29 @@ def gradient_gram(
     loss: Loss = cross_entropy,
     output: guards.Output = None,
 ) -> Tensor | dict[str, Tensor]:
-    """G_ij = g_i · g_j, where g_i = ∇_θ L(f(x_i), y_i) is the gradient of one example's loss.
+    """Compute the Gram matrix G_ij = g_i · g_j of the gradients g_i = ∇_θ L(f(x_i), y_i) of each example's loss.
 
-    The gradients are over the parameters with requires_grad; none is stored. A linear or convolutional layer's share
-    follows from its inputs and output gradients. Parameters without such a formula go through `torch.func`, and a
-    warning names their layers. The network, its gradients and its hooks are left as they were.
+    Gradients are with respect to all parameters with requires_grad, and are not stored: the share of a linear or
+    convolutional layer follows from its inputs and output gradients. Parameters of other layers go through
+    `torch.func`, and a warning names their layers. The network, its ``.grad`` and its hooks are left unchanged.
 
     Args:
-        model: Any network, batch-norm and dropout in eval mode.
+        model: Any network, with batch-norm and dropout in eval mode.
         x: Inputs [n, ...], as the network takes them (standardized); or a DataLoader of inputs and labels.
         y: Labels int64 [n].
-        per_layer: Whether to return one matrix for each layer (a module with parameters of its own, weight and bias
-            together; shared parameters count for the first module that holds them). Their sum is the whole G.
-        groups: Name → layers, to return one matrix for each group: a module's name stands for it and all inside.
-        loss: Function of (logits, y) that gives the loss of each example, [n]; by default the cross-entropy in nats.
-        output: Function of what the network gives that gives the logits, for one that gives a tuple or a dict.
+        per_layer: Whether to return one matrix for each layer: a module with parameters of its own, weight and bias
+            together. Shared parameters count for the first module that holds them. The matrices add up to G.
+        groups: Layers by name of a group, to return one matrix for each group. The name of a module stands for it and
+            all modules inside.
+        loss: Function of (logits, y) that returns the loss of each example, [n]; the cross-entropy in nats by default.
+        output: Function from the network's output to its logits, for a network that returns a tuple or a dict.
 
     Returns:
-        [n, n] in the precision of the network, or a dict of them by layer or group, in network order.
+        [n, n] in the precision of the network, or a dict of such matrices by layer or group, in network order.
 
     Raises:
-        UserError: Train mode with batch-norm or dropout; fewer than two examples; labels out of range; a network on
-            another device; a gradient that is not finite; a matrix that would not fit, with an estimate and advice.
+        UserError: Batch-norm or dropout is in train mode; there are fewer than two examples; a label is out of range;
+            the network is on another device; a gradient is not finite; or the matrix would not fit in memory.
 
     Source: Fort et al. (2019), Stiffness: A New Perspective on Generalization in Neural Networks, Sec. 2.
 
@@ -77,7 +78,7 @@ def gradient_gram(
 
 
 def _targets(model: nn.Module, per_layer: bool, groups: Mapping[str, Sequence[str]] | None) -> dict[str, list[str]]:
-    """Layer → names of the matrices that it counts for, in network order of the matrices."""
+    """Return, by layer, the names of the matrices to which it adds."""
     known = layers.layer_names(model)
     if groups is None:
         return {layer: [layer if per_layer else WHOLE] for layer in known}
@@ -94,7 +95,7 @@ def _targets(model: nn.Module, per_layer: bool, groups: Mapping[str, Sequence[st
 
 
 class _Gram:
-    """The matrices in the making: blocks of rows against blocks of columns."""
+    """Computes the matrices block by block: some examples as rows, against some as columns."""
 
     def __init__(self, model: nn.Module, x: Tensor, y: Tensor, targets: dict[str, list[str]], loss: Loss) -> None:
         self._model, self._x, self._y, self._targets, self._loss = model, x, y, targets, loss
@@ -105,10 +106,10 @@ class _Gram:
         names = dict.fromkeys(name for members in targets.values() for name in members)
         self._step = _block_size(model, x, len(names), first)
         self.totals = {name: first.new_zeros(len(x), len(x), dtype=self._dtype) for name in names}
-        self._kept: dict[object, Any] = {}  # the uses or gradients of the rows, by layer or parameter
+        self._kept: dict[object, Any] = {}  # uses or gradients of the rows' examples, by layer or parameter
 
     def run(self) -> None:
-        """Fill the matrices, a block at a time."""
+        """Compute the upper blocks of the matrices, and mirror them."""
         for i in range(0, len(self._x), self._step):
             rows = slice(i, i + self._step)
             self._kept.clear()
@@ -119,9 +120,9 @@ class _Gram:
             checks.check_finite(total.diagonal(), resolved=True)
 
     def _pass(self, rows: slice, columns: slice) -> None:
-        """One forward and backward pass over the columns' examples, to set against those of the rows.
+        """Run the columns' examples forward and backward, and add the products with the rows' examples.
 
-        On the diagonal they are the rows' own, and kept if there are further columns.
+        In a block on the diagonal both are the same, and are kept for the columns that follow.
         """
         own, last = rows == columns, columns.stop >= len(self._x)
 
@@ -137,7 +138,7 @@ class _Gram:
             meet(layer, layer.name, uses, partial(add_gram, layer, self._workspaces))
 
         def on_gradients(name: str, found: Tensor) -> None:
-            if not own and name not in self._kept:  # a formula served for the rows, of another number of examples
+            if not own and name not in self._kept:  # the rows, with another number of examples, used a formula
                 left = gradients(self._model, [name], self._x[rows], self._y[rows], loss=self._loss)
                 self._kept[name] = left[name].to(self._dtype)
             meet(name, layers.layer_name(name), found.to(self._dtype), add_product)
@@ -147,13 +148,13 @@ class _Gram:
 
 
 def _block_size(model: nn.Module, x: Tensor, matrices: int, first: nn.Parameter) -> int:
-    """Examples in memory at a time.
+    """Return how many examples to take at a time.
 
     Raises:
-        UserError: The matrices would not fit.
+        UserError: The matrices would not fit in memory.
     """
     n, device = len(x), first.device
-    needed = (matrices + 2) * n * n * layers.wide(first.dtype).itemsize  # two more for products on the way
+    needed = (matrices + 2) * n * n * layers.wide(first.dtype).itemsize  # two more for intermediate products
     each = layers.seen(model, x).bytes
     if needed >= SMALL:
         many = f"{matrices} Gram matrices" if matrices > 1 else "the Gram matrix"
@@ -163,20 +164,20 @@ def _block_size(model: nn.Module, x: Tensor, matrices: int, first: nn.Parameter)
     if most * each >= SMALL:
         room = min(LARGEST, max(checks.available_memory(device) - needed, 0) // 2)
         most = max(1, min(most, room // each))
-    return -(-n // -(-n // most))  # blocks of nearly one size
+    return -(-n // -(-n // most))  # blocks of nearly equal size
 
 
 def sign(gram: Tensor) -> Tensor:
-    """sign(g_i · g_j): 1 if a small step on one example lowers the other's loss, −1 if it raises it, 0 if neither.
+    """Compute sign(g_i · g_j): 1 if a small step on one example lowers the other's loss, −1 if it raises it, else 0.
 
     Args:
-        gram: [n, n], of `gradient_gram`, or a part of it.
+        gram: [n, n], from `gradient_gram`, or a part of it.
 
     Returns:
         −1, 0 or 1, in the shape of the matrix.
 
     Raises:
-        UserError: It is no matrix, or a value is not finite.
+        UserError: It is not a matrix, or a value is not finite.
 
     Source: Fort et al. (2019), Eq. 4; Walker, Definition 1.1.
 
@@ -189,17 +190,17 @@ def sign(gram: Tensor) -> Tensor:
 
 
 def cosine(gram: Tensor) -> Tensor:
-    """cos(g_i, g_j) = g_i · g_j / (‖g_i‖ ‖g_j‖); 0 where a gradient is zero (`zero_gradients` counts them).
+    """Compute cos(g_i, g_j) = g_i · g_j / (‖g_i‖ ‖g_j‖); 0 where a gradient is zero (`zero_gradients` counts them).
 
     Args:
-        gram: [n, n], of `gradient_gram`. Of two sets of examples take the matrix of both together, and of its cosines
-            the part [:n, n:].
+        gram: [n, n], from `gradient_gram`. To compare two sets of examples, take the matrix of both together, and the
+            part [:n, n:] of its cosines.
 
     Returns:
         [n, n], in [−1, 1].
 
     Raises:
-        UserError: It is no square matrix, or a value is not finite.
+        UserError: It is not a square matrix, or a value is not finite.
 
     Source: Fort et al. (2019), Eq. 5; Walker, Definition 1.2.
 
@@ -216,19 +217,19 @@ def cosine(gram: Tensor) -> Tensor:
 
 
 def zero_gradients(gram: Tensor) -> int:
-    """How many examples have a zero gradient: their loss is at its least, and their stiffness is defined as 0.
+    """Count the examples with a zero gradient, whose stiffness is defined as 0.
 
-    So counts a gradient whose square is below the smallest normal number: in float32 a norm of 1.1e-19, which the loss
-    of a very well fitted example has. In float64 (`model.double()`) it is 1.5e-154.
+    A gradient counts as zero if its squared norm is below the smallest normal number of the dtype. In float32 that is a
+    norm below 1.1e-19, which very well fitted examples reach; in float64 (`model.double()`), one below 1.5e-154.
 
     Args:
-        gram: [n, n], of `gradient_gram`.
+        gram: [n, n], from `gradient_gram`.
 
     Returns:
-        A number of examples, 0 to n.
+        The number of examples, 0 to n.
 
     Raises:
-        UserError: It is no matrix, or a value is not finite.
+        UserError: It is not a matrix, or a value is not finite.
 
     >>> zero_gradients(torch.diag(torch.tensor([1.0, 0.0, 0.0])))
     2
@@ -238,7 +239,7 @@ def zero_gradients(gram: Tensor) -> int:
 
 
 def _has_gradient(gram: Tensor) -> Tensor:
-    """Where a squared norm is a normal number, bool [n]: below, it has lost its digits."""
+    """Return where a squared norm is a normal number, bool [n]; smaller numbers have lost digits."""
     return gram.diagonal() >= torch.finfo(gram.dtype if gram.is_floating_point() else torch.float32).tiny
 
 

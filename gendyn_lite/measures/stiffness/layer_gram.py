@@ -1,8 +1,8 @@
-"""The Gram matrix of one layer's per-example gradients from its inputs and output gradients.
+"""The Gram matrix of the per-example gradients of one layer, from its inputs u and output gradients z.
 
-Two ways give the same numbers. *Ghost*: g_i·g_j = Σ_ts (u_it·u_js)(z_it·z_js), no gradient is made. *Instantiated*: the
-gradients are made for a few output channels at a time and multiplied. Which one costs less depends on the layer.
-Of a symmetric matrix only the upper triangle (and whatever is at hand of the lower) is added.
+Two methods give the same numbers. The *ghost* method computes g_i·g_j = Σ_ts (u_it·u_js)(z_it·z_js) without any
+gradient. The *instantiated* method computes the gradients, for a few output channels at a time, and multiplies them.
+Which one is cheaper depends on the layer. Of a symmetric matrix only the upper triangle is complete.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from gendyn_lite.measures.per_example.layers import Layer, Use, plan, seen
 from gendyn_lite.measures.per_example.passes import Loss, cross_entropy, visit
 
 Uses = list[Use]
-BLOCK_BYTES = {"cpu": 64 << 20, "cuda": 1 << 30}  # gradients or products held at a time
+BLOCK_BYTES = {"cpu": 64 << 20, "cuda": 1 << 30}  # of gradients or products in memory at a time
 ACTIVATION_BYTES = 1 << 30  # of a forward and backward pass for squared norms
-TRIANGLE = 64  # rows of a strip of the upper triangle, where rows are long
-GHOST_STRIP = 128  # likewise where they are short
+TRIANGLE = 64  # rows in a strip of the upper triangle, in `add_product`
+GHOST_STRIP = 128  # rows in a strip of the upper triangle, in the ghost method
 
 
 def add_gram(layer: Layer, workspaces: Sequence[Workspace], total: Tensor, uses: Uses, others: Uses | None) -> None:
@@ -32,10 +32,10 @@ def add_gram(layer: Layer, workspaces: Sequence[Workspace], total: Tensor, uses:
 
     Args:
         layer: The layer.
-        workspaces: Buffers for rows and for columns.
-        total: [n, m], changed in place; if `others` is None only its upper triangle is complete.
-        uses: Its uses on the n examples of the rows.
-        others: Its uses on the m examples of the columns; None for those of the rows.
+        workspaces: Buffers for the rows and for the columns.
+        total: [n, m], changed in place. If `others` is None, only its upper triangle is complete.
+        uses: Uses of the layer on the n examples of the rows.
+        others: Uses of the layer on the m examples of the columns; None if they are those of the rows.
     """
     if layer.kind == "affine":
         left = Factors(uses, workspaces[0])
@@ -54,20 +54,20 @@ def squared_norms(
     loss: Loss = cross_entropy,
     output: Output = None,
 ) -> Tensor:
-    """‖g_i‖² of each example's loss gradient, [n]: the diagonal of `gradient_gram`, at a fraction of its cost.
+    """Compute ‖g_i‖² of each example's loss gradient: the diagonal of `gradient_gram`, at a fraction of its cost.
 
     Args:
-        model: Any network, batch-norm and dropout in eval mode.
+        model: Any network, with batch-norm and dropout in eval mode.
         x: Inputs [n, ...], or a DataLoader of inputs and labels.
         y: Labels int64 [n].
-        loss: Function of (logits, y) that gives the loss of each example.
-        output: As of `gradient_gram`.
+        loss: Function of (logits, y) that returns the loss of each example.
+        output: As for `gradient_gram`.
 
     Returns:
-        [n], in the precision of the network (half precision in float32).
+        [n], in the precision of the network (float32 for half precision).
 
     Raises:
-        UserError: As `gradient_gram`.
+        UserError: As for `gradient_gram`, but one example is enough.
 
     >>> model = nn.Linear(2, 2, bias=False)
     >>> _ = nn.init.zeros_(model.weight)
@@ -98,7 +98,7 @@ def squared_norms(
 
 
 def squared_norms_of(layer: Layer, uses: list[Use]) -> Tensor:
-    """A layer's share of each example's squared gradient norm, [n]."""
+    """Compute a layer's share of each example's squared gradient norm, [n]."""
     if layer.kind == "scale":
         return scale_gradients(layer, uses).square().sum(1)
     if layer.kind == "embedding":
@@ -121,7 +121,7 @@ def squared_norms_of(layer: Layer, uses: list[Use]) -> Tensor:
 
 
 def add_product(total: Tensor, left: Tensor, right: Tensor | None) -> None:
-    """Add left rightᵀ; without `right`, leftᵀ in strips of the upper triangle."""
+    """Add left rightᵀ to `total`; without `right`, the upper triangle of left leftᵀ, in strips of rows."""
     if right is not None:
         total.addmm_(left, right.T)
         return
@@ -132,7 +132,7 @@ def add_product(total: Tensor, left: Tensor, right: Tensor | None) -> None:
 
 
 def ghost_is_cheaper(left: Factors, right: Factors | None) -> bool:
-    """Compare the multiplications of both ways, for one group of channels."""
+    """Compare the multiplications of the two methods, for one group of channels."""
     n, t, d, p = left.count, left.places, left.inputs, left.outputs
     m, s = (n, t) if right is None else (right.count, right.places)
     both = 0.5 if right is None else 1.0  # the upper triangle only
@@ -145,7 +145,7 @@ def _add_affine(total: Tensor, layer: Layer, left: Factors, right: Factors | Non
     bias = layer.bias is not None
     if layer.weight is not None:
         if ghost_is_cheaper(left, right):
-            # A bias is a weight whose input is 1: it is free.
+            # A bias is a weight whose input is 1, so it costs only an addition.
             _add_ghost(total, left, right, workspace, ones=bias)
             return
         _add_instantiated(total, left, right)
@@ -159,7 +159,7 @@ def _add_ghost(total: Tensor, left: Factors, right: Factors | None, workspace: W
     rows = _budget(left) // (2 * m * t * s)
     strip = max(1, min(left.count, rows))
     if right is None and left.count * t >= 2 * GHOST_STRIP:
-        strip = min(strip, -(-GHOST_STRIP // t))  # what lies below the diagonal strips is left out
+        strip = min(strip, -(-GHOST_STRIP // t))  # entries below a strip's first column are not computed
     sides = [(side.patches(0, side.count), side.outputs_of(0, side.count)) for side in dict.fromkeys((left, columns))]
     for group in range(left.groups):
         flat = [[part[:, group].reshape(-1, part.shape[-1]) for part in side] for side in sides]
@@ -183,7 +183,7 @@ def _add_instantiated(total: Tensor, left: Factors, right: Factors | None) -> No
     columns = left if right is None else right
     each = left.inputs * max(left.count, columns.count)
     if left.groups == 1:
-        width = -(-left.outputs // -(-left.outputs // max(1, _budget(left) // each)))  # blocks of nearly one size
+        width = -(-left.outputs // -(-left.outputs // max(1, _budget(left) // each)))  # blocks of nearly equal size
         blocks = [(slice(0, 1), slice(q, min(left.outputs, q + width))) for q in range(0, left.outputs, width)]
     else:
         width = max(1, _budget(left) // (each * left.outputs))
@@ -194,12 +194,12 @@ def _add_instantiated(total: Tensor, left: Factors, right: Factors | None) -> No
 
 
 def _budget(factors: Factors) -> int:
-    """Numbers that a block may hold."""
+    """Return how many numbers a block may hold."""
     return BLOCK_BYTES.get(factors.like.device.type, 256 << 20) // factors.like.element_size()
 
 
 def _add_embedding(total: Tensor, uses: list[Use], others: list[Use] | None) -> None:
-    """Σ_ts [token_it = token_js] z_it·z_js; the padding token has no gradient."""
+    """Add Σ_ts [token_it = token_js] z_it·z_js; the padding token has no gradient."""
     tokens, z = tokens_of(uses)
     tokens_right, z_right = (tokens, z) if others is None else tokens_of(others)
     _, t, p = z.shape

@@ -1,4 +1,4 @@
-"""Averages of a stiffness matrix over pairs: within and between classes, and against the distance of inputs."""
+"""Averages of a stiffness matrix over pairs of examples: within and between classes, and by distance of the inputs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gendyn_lite.errors import UserError
 from gendyn_lite.measures.per_example.checks import check_name, check_whole, refuse_if_too_large
 
 LEVEL = 0.95
-FREE = 64 << 20  # bytes that are always taken to be there
+FREE = 64 << 20  # bytes assumed to be free without asking
 
 
 class Estimate(NamedTuple):
@@ -28,23 +28,23 @@ class Estimate(NamedTuple):
 def average(
     stiffness: Tensor, pairs: Tensor | None = None, *, two_sets: bool = False, resamples: int = 1000, seed: int = 0
 ) -> Estimate:
-    """The mean over pairs of different examples, with a bootstrap interval over examples.
+    """Average over pairs of different examples, with a bootstrap interval over examples.
 
-    The pairs of an example go together into a resample: pairs are not independent, and an interval over pairs would
-    be far too narrow.
+    The bootstrap draws examples, each with all its pairs: pairs are not independent, and an interval that draws pairs
+    would be far too narrow.
 
     Args:
         stiffness: Sign or cosine stiffness, [n, n] or [n, m].
         pairs: Which pairs count, bool of the same shape; None for all.
-        two_sets: Whether rows and columns are different sets; else the diagonal is left out.
+        two_sets: Whether rows and columns are different sets of examples. If not, the diagonal is left out.
         resamples: Draws of the bootstrap, for an interval of 95%; 0 for none (its ends are NaN).
         seed: Seed of the draws.
 
     Returns:
-        The mean and the ends of its interval; NaN where there is no pair.
+        The mean and the ends of its interval; NaN if there is no pair.
 
     Raises:
-        UserError: The matrix is not square, pairs of another shape, or resamples that would not fit in memory.
+        UserError: The matrix is not square, `pairs` has another shape, or the draws would not fit in memory.
 
     >>> average(torch.tensor([[1.0, 0.5], [0.5, 1.0]]), resamples=0).mean
     0.5
@@ -56,12 +56,12 @@ def average(
 def by_pair(
     stiffness: Tensor, y: Tensor, y_other: Tensor | None = None, *, resamples: int = 1000, seed: int = 0
 ) -> dict[str, Estimate]:
-    """The mean over all pairs, over those within a class and over those between classes.
+    """Average over all pairs, over pairs of one class, and over pairs of two classes.
 
     Args:
         stiffness: Sign or cosine stiffness, [n, n] or [n, m].
         y: Labels [n] of the rows.
-        y_other: Labels [m] of the columns, if they are another set.
+        y_other: Labels [m] of the columns, if they are another set of examples.
         resamples: Draws of the bootstrap; 0 for no intervals.
         seed: Seed of the draws.
 
@@ -69,7 +69,7 @@ def by_pair(
         Estimates under ``"all"``, ``"within"`` and ``"between"``.
 
     Raises:
-        UserError: As `average`; labels that do not fit the matrix.
+        UserError: As for `average`; or the number of labels does not fit the matrix.
 
     Source: Fort et al. (2019), Sec. 2.3.
 
@@ -84,7 +84,7 @@ def by_pair(
 
 
 def by_class(stiffness: Tensor, y: Tensor, *, num_classes: int) -> Tensor:
-    """Mean stiffness of the pairs of each two classes, [classes, classes]; NaN where there is no pair.
+    """Average stiffness over the pairs of every two classes; NaN where there is no pair.
 
     Args:
         stiffness: Sign or cosine stiffness, [n, n].
@@ -95,7 +95,7 @@ def by_class(stiffness: Tensor, y: Tensor, *, num_classes: int) -> Tensor:
         float64 [classes, classes].
 
     Raises:
-        UserError: Labels that do not fit the matrix, or outside 0 to num_classes − 1.
+        UserError: The number of labels does not fit the matrix, or a label is outside 0 to num_classes − 1.
 
     Source: Fort et al. (2019), Eq. 7: the class stiffness matrix.
 
@@ -112,7 +112,7 @@ def by_class(stiffness: Tensor, y: Tensor, *, num_classes: int) -> Tensor:
 
 
 def _column_labels(stiffness: Tensor, y: Tensor, y_other: Tensor | None) -> Tensor:
-    """Labels of the columns: those of the other set, if there is one."""
+    """Return the labels of the columns, after checking that the numbers of labels fit the matrix."""
     columns = y if y_other is None else y_other
     if (len(y), len(columns)) != tuple(stiffness.shape):
         raise UserError(f"there are {len(y)} and {len(columns)} labels for a matrix of {list(stiffness.shape)}")
@@ -122,13 +122,13 @@ def _column_labels(stiffness: Tensor, y: Tensor, y_other: Tensor | None) -> Tens
 def _estimate(
     statistic: Callable[..., Tensor], parts: list[Tensor], two_sets: bool, resamples: int, seed: int
 ) -> Estimate:
-    """A statistic of sums over pairs, with the 95% percentile interval of a bootstrap over examples.
+    """Estimate a statistic of sums over pairs, with the 95% percentile interval of a bootstrap over examples.
 
     Args:
         statistic: Function of the sums of the parts.
-        parts: What is summed, float64 [n, n] or [n, m] each.
-        two_sets: Whether rows and columns are resampled apart.
-        resamples: Draws; 0 for no interval. Those without a number are left out.
+        parts: Matrices to sum, float64 [n, n] or [n, m] each.
+        two_sets: Whether rows and columns are drawn independently.
+        resamples: Draws of the bootstrap; 0 for no interval. Draws whose statistic is not finite are left out.
         seed: Seed of the draws.
     """
     whole = float(statistic(*(part.sum() for part in parts)))
@@ -136,13 +136,13 @@ def _estimate(
         return Estimate(whole, math.nan, math.nan)
     check_whole("resamples", resamples, least=0)
     rows, columns = parts[0].shape
-    needed = 3 * 8 * resamples * (rows + columns)  # draws, counts, and what they are multiplied with
+    needed = 3 * 8 * resamples * (rows + columns)  # draws, counts and products, in float64
     if needed > FREE:
         refuse_if_too_large(needed, f"a bootstrap of {resamples:,} resamples", "take fewer (1,000 will do)")
     generator = torch.Generator().manual_seed(seed)
 
     def draw(count: int) -> Tensor:
-        """How often each example is in each resample, float64 [resamples, count]."""
+        """Draw how often each example is in each resample, float64 [resamples, count]."""
         chosen = torch.randint(0, count, (resamples, count), generator=generator)
         times = torch.zeros(resamples, count, dtype=torch.float64)
         return times.scatter_add_(1, chosen, torch.ones_like(chosen, dtype=torch.float64)).to(parts[0].device)
@@ -158,7 +158,7 @@ def _estimate(
 
 
 def _counted(stiffness: Tensor, pairs: Tensor | None, two_sets: bool) -> Tensor:
-    """1 for the pairs that count, float64."""
+    """Return 1 for the pairs that count and 0 for others, float64 in the shape of the matrix."""
     if stiffness.dim() != 2 or (not two_sets and stiffness.shape[0] != stiffness.shape[1]):
         raise UserError(f"stiffness has shape {tuple(stiffness.shape)}, expected [n, n] (or [n, m] of two sets)")
     if pairs is not None and pairs.shape != stiffness.shape:
@@ -171,7 +171,7 @@ KINDS = ("cosine", "euclidean")
 
 
 class Bin(NamedTuple):
-    """Pairs of examples at about one distance: mean distance, mean stiffness with its interval, number of pairs."""
+    """Pairs of examples at similar distances: mean distance, mean stiffness with its interval, number of pairs."""
 
     distance: float
     stiffness: Estimate
@@ -206,12 +206,12 @@ def pair_distances(x: Tensor, *, kind: str = "cosine") -> Tensor:
 def by_distance(
     stiffness: Tensor, distances: Tensor, pairs: Tensor | None = None, *, bins: int = 10, resamples: int = 200
 ) -> list[Bin]:
-    """Mean stiffness of pairs against their distance, in bins with equally many pairs.
+    """Average stiffness in bins of distance, with equally many pairs in each bin.
 
     Args:
         stiffness: Sign or cosine stiffness, [n, n].
-        distances: [n, n], of `pair_distances`.
-        pairs: Which pairs count, bool [n, n]; Fort et al. take those within a class. None for all.
+        distances: [n, n], from `pair_distances`.
+        pairs: Which pairs count, bool [n, n]; Fort et al. use those within a class. None for all.
         bins: Number of bins.
         resamples: Draws of the bootstrap over examples.
 
@@ -219,7 +219,7 @@ def by_distance(
         The bins, from near to far.
 
     Raises:
-        UserError: More bins than pairs, no pair, a distance that is NaN, or shapes that do not fit.
+        UserError: There are more bins than pairs, there is no pair, a distance is NaN, or the shapes differ.
 
     Source: Fort et al. (2019), Fig. 6.
 
@@ -244,13 +244,13 @@ def by_distance(
 def critical_length(
     stiffness: Tensor, distances: Tensor, pairs: Tensor | None = None, *, resamples: int = 1000, seed: int = 0
 ) -> Estimate:
-    """The dynamical critical length ξ: where a straight line through stiffness against distance crosses zero.
+    """Estimate the dynamical critical length ξ: the distance at which a straight line fitted to stiffness crosses zero.
 
-    NaN where stiffness does not fall with distance: there is no such length.
+    It is NaN if stiffness does not fall with distance.
 
     Args:
         stiffness: Sign or cosine stiffness, [n, n].
-        distances: [n, n], of `pair_distances`.
+        distances: [n, n], from `pair_distances`.
         pairs: Which pairs count, bool [n, n]; None for all.
         resamples: Draws of the bootstrap over examples.
         seed: Seed of the draws.
@@ -259,7 +259,7 @@ def critical_length(
         ξ in units of the distances, and the ends of its interval.
 
     Raises:
-        UserError: No pair, a distance that is NaN, or shapes that do not fit.
+        UserError: There is no pair, a distance is NaN, or the shapes differ.
 
     Source: Fort et al. (2019), Sec. 2.4 and Fig. 7.
 
@@ -274,14 +274,14 @@ def critical_length(
 
 
 def _crossing(count: Tensor, d: Tensor, s: Tensor, dd: Tensor, ds: Tensor) -> Tensor:
-    """Where the least-squares line of s against d crosses 0, from their sums; NaN where it does not fall."""
+    """Return where the least-squares line of s against d crosses 0, from sums over pairs; NaN if it does not fall."""
     slope = (count * ds - d * s) / (count * dd - d * d)
     start = (s - slope * d) / count
     return torch.where(slope < 0, -start / slope, torch.nan)
 
 
 def _upper(stiffness: Tensor, distances: Tensor, pairs: Tensor | None) -> Tensor:
-    """Each pair of different examples once, bool [n, n]."""
+    """Return a mask with each pair of different examples once, bool [n, n], after checking the arguments."""
     if stiffness.shape != distances.shape or stiffness.dim() != 2 or stiffness.shape[0] != stiffness.shape[1]:
         shapes = tuple(stiffness.shape), tuple(distances.shape)
         raise UserError(f"stiffness is {shapes[0]} and distances are {shapes[1]}, expected [n, n] both")

@@ -1,4 +1,4 @@
-"""Stiffness during training (probes for `gendyn_lite.train.fit`), over the plane, and by a real step."""
+"""Stiffness during training (probes for `gendyn_lite.train.fit`), on a grid in the plane, and by an actual step."""
 
 from __future__ import annotations
 
@@ -24,21 +24,25 @@ Probe = Callable[[nn.Module, int], dict[str, float]]
 def stiffness_probe(
     x: Tensor, y: Tensor, *, test: tuple[Tensor, Tensor] | None = None, lengths: bool = False, float64: bool = False
 ) -> Probe:
-    """A probe that records mean stiffness over pairs of the given examples at each evaluated epoch.
+    """Make a probe that records the mean stiffness over pairs of the given examples at each evaluated epoch.
 
-    Its values are ``"<which>_<kind>"``, with which in all, within, between (pairs of one class, of two) and kind in
-    cosine, sign: over pairs of training examples, and as ``"test_…"`` over pairs of a training and a test example.
-    ``"zero_gradients"`` counts examples whose gradient is zero; ``"critical_length"`` is ξ of the pairs within a class.
+    Its values are:
+
+    - ``"<which>_<kind>"`` over pairs of training examples, where which is ``all``, ``within`` (pairs of one class) or
+      ``between`` (pairs of two classes), and kind is ``cosine`` or ``sign``;
+    - ``"test_<which>_<kind>"`` over pairs of a training and a test example;
+    - ``"zero_gradients"``, the number of examples whose gradient is zero;
+    - ``"critical_length"``, ξ of the pairs within a class.
 
     Args:
         x: Training inputs [n, ...], as the network takes them.
-        y: Their labels, as trained with.
-        test: Test inputs and labels.
-        lengths: Whether to record ``"critical_length"`` (cosine stiffness against cosine distance of inputs).
-        float64: Whether to measure on a copy in float64.
+        y: Labels [n] that the network is trained with.
+        test: Test inputs and labels; None for no pairs with test examples.
+        lengths: Whether to record ``"critical_length"`` (of cosine stiffness against cosine distance of inputs).
+        float64: Whether to measure on a copy of the network in float64.
 
     Returns:
-        Function of (model, epoch) that gives the values by name.
+        A function of (model, epoch) that returns the values by name.
 
     >>> probe = stiffness_probe(torch.eye(4), torch.tensor([0, 0, 1, 1]))
     >>> values = probe(nn.Linear(4, 2), 0)
@@ -67,13 +71,13 @@ def stiffness_probe(
 
 
 def _means(stiffness: Tensor, y: Tensor, y_other: Tensor | None, key: str) -> dict[str, float]:
-    """Mean stiffness of all pairs, within and between classes, under `key` with ``{}`` replaced by which."""
+    """Return mean stiffness over all pairs, within and between classes; `key` has ``{}`` in place of which of them."""
     found = by_pair(stiffness, y, y_other, resamples=0)
     return {key.format(which): each.mean for which, each in found.items()}
 
 
 def prepared(model: nn.Module, x: Tensor, y: Tensor, float64: bool) -> tuple[nn.Module, Tensor, Tensor]:
-    """The network (or its copy in float64), and inputs and labels where it is."""
+    """Return the network, or a copy in float64, with inputs and labels on its device."""
     device = next(model.parameters()).device
     if not float64:
         return model, x.to(device), y.to(device)
@@ -81,15 +85,15 @@ def prepared(model: nn.Module, x: Tensor, y: Tensor, float64: bool) -> tuple[nn.
 
 
 def layer_probe(x: Tensor, y: Tensor, *, float64: bool = False) -> Probe:
-    """A probe that records the mean cosine stiffness of each layer: ``"<layer>:all"``, ``":within"``, ``":between"``.
+    """Make a probe of each layer's mean cosine stiffness, as ``"<layer>:all"``, ``":within"`` and ``":between"``.
 
     Args:
         x: Inputs [n, ...], for instance a class-balanced sample of the training set.
-        y: Their labels.
-        float64: Whether to measure on a copy in float64.
+        y: Labels [n].
+        float64: Whether to measure on a copy of the network in float64.
 
     Returns:
-        Function of (model, epoch) that gives the values by name.
+        A function of (model, epoch) that returns the values by name.
 
     >>> probe = layer_probe(torch.eye(4), torch.tensor([0, 0, 1, 1]))
     >>> list(probe(nn.Linear(4, 2), 0))
@@ -108,14 +112,14 @@ def layer_probe(x: Tensor, y: Tensor, *, float64: bool = False) -> Probe:
 
 
 class LossChange(NamedTuple):
-    """Changes of every example's loss by a step on one: predicted −ε g_i·g_j and actual, float64 [steps, n]."""
+    """Changes of every example's loss by steps on one example each, float64 [steps, n]; `predicted` is −ε g_i·g_j."""
 
     predicted: Tensor
     actual: Tensor
 
     @property
     def slope(self) -> float:
-        """Least-squares slope of actual against predicted change, through the origin: 1 for small steps."""
+        """Return the least-squares slope of actual against predicted change, through the origin: 1 for small steps."""
         return float((self.predicted * self.actual).sum() / self.predicted.square().sum())
 
 
@@ -123,23 +127,24 @@ class LossChange(NamedTuple):
 def loss_change(
     model: nn.Module, x: Tensor, y: Tensor, *, examples: Sequence[int], eps: float, loss: Loss = cross_entropy
 ) -> LossChange:
-    """Take a step θ − ε g_i on each of some examples, each from the same θ, and see every loss change.
+    """Measure how every example's loss changes by a step θ − ε g_i on one example i, for each of some examples.
 
-    The steps are taken on a copy in float64: in float32 the change of a loss by a small step is mostly rounding.
+    Every step starts from the same θ, on a copy in float64: in float32, the change of a loss by a small step is mostly
+    rounding error.
 
     Args:
-        model: The network; left as it was.
+        model: The network. It is left unchanged.
         x: Inputs [n, ...].
         y: Labels int64 [n].
-        examples: Which examples i to take a step on.
+        examples: Indices i of the examples to take a step on.
         eps: Step size ε.
-        loss: Function of (logits, y) that gives the loss of each example.
+        loss: Function of (logits, y) that returns the loss of each example.
 
     Returns:
         Predicted and actual changes in nats, float64 [steps, n] each.
 
     Raises:
-        UserError: eps is no step size, there are no examples, or one does not exist.
+        UserError: eps is not positive and finite, `examples` is empty, or it has an index outside 0 to n − 1.
 
     >>> model = nn.Linear(1, 2, bias=False)
     >>> x, y = torch.tensor([[1.0], [2.0], [-1.0]]), torch.tensor([0, 0, 0])
@@ -176,9 +181,9 @@ class NeighbourhoodMap(NamedTuple):
 
     Attributes:
         points: [points, 2], row by row from the lowest corner.
-        predicted: The network's class at each, int64 [points].
-        stiffness: Mean cosine stiffness with the other grid points in the neighbourhood, [points].
-        spacing: Distance of neighbouring grid points along each axis.
+        predicted: The class that the network predicts at each point, int64 [points].
+        stiffness: Mean cosine stiffness with the other grid points nearby, [points].
+        spacing: Distance between neighbouring grid points along each axis.
     """
 
     points: Tensor
@@ -197,24 +202,24 @@ def neighbourhood_map(
     resolution: int = 40,
     layers: tuple[str, ...] = (),
 ) -> NeighbourhoodMap:
-    """Mean cosine stiffness of each point of a grid with the grid points at most `radius` away.
+    """Compute the mean cosine stiffness of each point of a grid with the grid points at most `radius` away.
 
-    A point's label is the class that the network gives it, so that the map shows the learned function alone: where the
-    neighbours belong to one class, their gradients agree; across the learned boundary they oppose each other.
+    The label of a point is the class that the network predicts there, so the map depends on the learned function only.
+    Gradients of points in one predicted class agree; across the learned boundary they oppose each other.
 
     Args:
-        model: A network of inputs [n, 2].
+        model: A network that takes inputs [n, 2].
         low: Lowest corner of the grid.
-        high: Highest corner.
+        high: Highest corner of the grid.
         radius: Largest distance of a neighbour, in units of the inputs.
         resolution: Points along each side.
-        layers: Only the gradient of these layers; all if empty.
+        layers: Layers whose gradients are compared; all if empty.
 
     Returns:
-        The points, their classes, and the stiffness at each.
+        The points, their classes, and the stiffness at each point.
 
     Raises:
-        UserError: The radius reaches no other point, the corners are not in order, or the map would not fit in memory.
+        UserError: The radius reaches no other point, `low` is not below `high`, or the map would not fit in memory.
 
     Source: Walker, Sec. 2 and Fig. 1.
 
@@ -238,7 +243,7 @@ def neighbourhood_map(
     groups = {WHOLE: layers} if layers else None
     gram = gradient_gram(model, points, predicted, groups=groups)
     matrix = cosine(gram[WHOLE] if isinstance(gram, dict) else gram)
-    # By differences: far from the origin torch's matrix product of points would lose the distance of neighbours.
+    # By differences, as torch's matrix product would lose the distances of neighbours far from the origin.
     distances = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
     near = (distances <= radius + 1e-6 * math.dist(low, high)).to(matrix.dtype).fill_diagonal_(0)
     return NeighbourhoodMap(points, predicted, (matrix * near).sum(1) / near.sum(1), spacing)

@@ -12,7 +12,7 @@ from torch import nn
 
 from gendyn_lite import data, results
 from gendyn_lite.chapters import baselines, runner
-from gendyn_lite.chapters.path_functions import probes, probes_baselines, probes_pairs
+from gendyn_lite.chapters.path_functions import probes, probes_pairs
 from gendyn_lite.chapters.path_functions import runs as runs_of
 from gendyn_lite.measures import relu_paths
 from gendyn_lite.results.runs import PROFILES, Run
@@ -132,7 +132,7 @@ def test_the_distance_bins_hold_the_quartiles():
 def test_a_walk_takes_steps_as_long_as_those_of_the_run_in_directions_of_its_own(tmp_path):
     start = nn.Sequential(nn.Linear(40, 30), nn.ReLU(), nn.Linear(30, 5))
     model, folder = copy.deepcopy(start), tmp_path / "walk"
-    walk = probes_baselines.Walk(start, seed=1, folder=folder)
+    walk = baselines.Walk(start, seed=1, folder=folder)
     assert torch.equal(walk(model, 0)[0].weight, start[0].weight)
     before = copy.deepcopy(walk(model, 0))
     for epoch in (1, 2):
@@ -147,7 +147,7 @@ def test_a_walk_takes_steps_as_long_as_those_of_the_run_in_directions_of_its_own
             assert (
                 moved.numel() < 200 or abs(float((moved * step[name]).sum() / moved.norm() / step[name].norm())) < 0.2
             )
-        again = probes_baselines.Walk(start, seed=1, folder=folder)(model, epoch)  # after an interruption
+        again = baselines.Walk(start, seed=1, folder=folder)(model, epoch)  # after an interruption
         assert all(torch.equal(p, q) for p, q in zip(again.parameters(), after.parameters(), strict=True))
         before = after
 
@@ -181,7 +181,7 @@ def test_beside_a_deep_network_stand_its_running_statistics_their_lag_and_random
         of: later[[name for name in names if name.startswith(f"{of}/")]]
         for of in ("paths", "movement", "running", "lag")
     }
-    assert all(each.shape[1] == probes_baselines.FEW for each in by.values())
+    assert all(each.shape[1] == probes.FEW for each in by.values())
     assert (by["paths"] == 1).all(axis=None) and (by["movement"] > 1 - 1e-6).all(axis=None)
     assert (by["lag"] < 0.99).any(axis=None)  # though the weights stand still
     assert by["lag"].to_numpy() == pytest.approx(by["running"].to_numpy(), abs=1e-3)

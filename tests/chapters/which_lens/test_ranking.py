@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from scipy.stats import kendalltau
 
-from gendyn_lite.chapters.which_lens import ranking, ranking_choice
+from gendyn_lite.chapters.which_lens import judging, ranking
 from gendyn_lite.errors import UserError
 
 AXES = ["width", "depth", "rate"]
@@ -141,23 +141,23 @@ def test_the_better_of_two_is_chosen_among_settings_not_looked_at(networks):
     target = networks["error"].to_numpy()
     measures = {"perfect": -target, "random": np.random.default_rng(7).normal(size=len(target))}
     settings = networks[[*AXES, "corruption"]]
-    found = ranking_choice.chosen_better(measures, target, networks["setting"], settings)
+    found = judging.chosen_better(measures, target, networks["setting"], settings)
     drawn = found.shares(ranking.draws(networks["setting"], count=200))
     shares = {name: ranking.interval(*share, len(found.first)) for name, share in drawn.items()}
     assert shares["perfect"].value == 0.5 and shares["settings"].value > 0.4
     assert shares["random"].low < 0 < shares["random"].high
     groups = {"both": ["random", "perfect"], "poor": ["random"]}
-    grouped = ranking_choice.chosen_better(measures, target, networks["setting"], settings, groups=groups).right
+    grouped = judging.chosen_better(measures, target, networks["setting"], settings, groups=groups).right
     assert (grouped["both"] == grouped["perfect"]).all() and (grouped["poor"] == grouped["random"]).all()
     measures["perfect"][0] = math.nan  # a network without it: no choice, and nothing else changes
-    missing = ranking_choice.chosen_better(measures, target, networks["setting"], settings)
+    missing = judging.chosen_better(measures, target, networks["setting"], settings)
     with_it = (missing.first == 0) | (missing.second == 0)
     assert (missing.right["perfect"][with_it] == 0.5).all() and (missing.right["perfect"][~with_it] == 1).all()
     setting = networks["setting"].to_numpy()
     assert (setting[found.first] != setting[found.second]).all()
     with pytest.raises(UserError, match="3 settings cannot be divided"):
         few = networks[networks["setting"].isin(networks["setting"].unique()[:3])]
-        ranking_choice.chosen_better({}, few["error"].to_numpy(), few["setting"], few[AXES])
+        judging.chosen_better({}, few["error"].to_numpy(), few["setting"], few[AXES])
 
 
 def test_pairs_within_noise_are_left_out_and_noise_has_a_ceiling():
