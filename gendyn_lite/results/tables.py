@@ -132,7 +132,7 @@ def with_sizes(table: pd.DataFrame, *, of: str = "network") -> pd.DataFrame:
     """
 
     def where_several(column: str, *given: str) -> pd.Series:
-        if column not in table:
+        if column not in table or table[column].nunique() < 2:
             return pd.Series("", table.index)
         groups = table.groupby(["data", of, *(key for key in given if key in table)], dropna=False)
         words = table[column].map((", " + SIZE[column]).format)

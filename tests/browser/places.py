@@ -11,7 +11,7 @@ from gendyn_lite import notebooks
 from tests.book import trial
 
 BOOKS = {"trial": [trial.NAME], "real": notebooks.chapters()}
-OTHERS = {"trial": ["genindex.html", "intro.html", "search.html"]}
+OTHERS = {"trial": ["intro.html"]}
 OTHERS["real"] = [
     "genindex.html",
     "search.html",
@@ -21,8 +21,10 @@ OTHERS["real"] = [
     "reference/library.html",
     "reference/relu_paths.html",
 ]
-# Pages of the reference that one directive makes as it makes that of the paths: one is read for all.
-ALIKE = ("capacity", "complexity", "data", "fisher", "intervals", "results", "stiffness", "training")
+# Pages that are not read: the theme's own, which the real book has too, and those of the reference that one directive
+# makes as it makes that of the paths.
+LISTED = ("capacity", "complexity", "data", "fisher", "intervals", "results", "stiffness", "training")
+ALIKE = {"trial": {"genindex.html", "search.html"}, "real": {f"reference/{name}.html" for name in LISTED}}
 SIZES = {"light": (1280, "light"), "dark": (1280, "dark"), "phone": (390, "light"), "phone-dark": (390, "dark")}
 # The real book has two, each width and each scheme once; all four show what is around a text, on the trial's pages.
 SIZES_OF = {"trial": tuple(SIZES), "real": ("light", "phone-dark")}

@@ -17,9 +17,11 @@ COLUMNS = 1021  # a prime, so that the rows of a weight fall into different sums
 def state(model: nn.Module) -> tuple[object, ...] | None:
     """Return everything that determines what a network computes, to compare with a later call.
 
-    That is its modules, with their settings and code, and the address, version and digest of each tensor. Return None for
-    a network that may change without a trace: one with hooks, or with code that is not of `LIBRARIES`. Patches of
-    torch's own functions are not detected.
+    That is its modules, with their settings and code, and the address, version and digest of each tensor.
+
+    Returns:
+        None for a network that may change without a trace: one with hooks, or with code that is not of `LIBRARIES`.
+        Patches of torch's own functions are not detected.
 
     >>> model = nn.Linear(2, 2)
     >>> before = state(model)
