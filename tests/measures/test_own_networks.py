@@ -276,6 +276,12 @@ GIVEN = Net(
 )
 
 
+def added(s, x):
+    h = s.mid(s.first(x).relu())
+    h.add_(h.relu())
+    return s.out(h.relu())
+
+
 BY_DATA = Net(
     lambda s, x: s.out(s.first(x).relu() * (x.abs().sum(1, keepdim=True) > 6)),
     first=nn.Linear(8, 6),
@@ -291,7 +297,21 @@ MODELS = {
     "other=": NAMED,
     "input=": GIVEN,
     "a comparison": BY_DATA,
-}
+    "a staircase": Net(
+        lambda s, x: s.out(torch.div(s.first(x), 0.3, rounding_mode="trunc")),
+        first=nn.Linear(8, 6), out=nn.Linear(6, 3),
+    ),
+    "a factor by name": Net(
+        lambda s, x: s.out(torch.mul(s.first(x).relu(), other=-2)), first=nn.Linear(8, 6), out=nn.Linear(6, 3)
+    ),
+    "a sum in place whose result is not taken": Net(added, **{
+        name: nn.Linear(*sizes) for name, sizes in (("first", (8, 6)), ("mid", (6, 6)), ("out", (6, 3)))
+    }),
+    "a border of infinity": nn.Sequential(
+        nn.Unflatten(1, (2, 2, 2)), nn.Conv2d(2, 6, 1), Net(lambda s, x: F.pad(x, (0, 1, 0, 1), value=-torch.inf)),
+        nn.MaxPool2d(2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(24, 3),
+    ),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("model", [model.double() for model in MODELS.values()], ids=list(MODELS))

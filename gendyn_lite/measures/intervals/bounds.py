@@ -136,6 +136,8 @@ class Bounds:
             depth = depth + kink
         depth = depth * (most - least)
         below, above = torch.minimum(least * low, most * low), torch.maximum(least * high, most * high)
+        if least < 0:  # what is higher before may be lower behind
+            below, above = torch.minimum(below, least * high), torch.maximum(above, least * low)
         if action.levels != (0.0,) or most > 1:
             return Enclosure(value, below - depth, above + depth)
         if least == 0:  # a ReLU is at least 0, and at most the largest value of its input
@@ -151,7 +153,7 @@ class Bounds:
         depth = _depth(first.gather(1, mine) - first.gather(1, other), second.gather(1, mine) - second.gather(1, other))
         self.changes = self.changes + (depth > 0).sum(1)
         least, most = (self._call(action.windows, step, part).largest for part in ("least", "most"))
-        return Enclosure(windows.largest, -least - depth.unflatten(1, windows.shape), most)
+        return Enclosure(windows.largest, -least - depth.view(-1, *windows.shape), most)
 
 
 def _depth(a: Tensor, b: Tensor) -> Tensor:

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from gendyn_lite.errors import UserError
+from gendyn_lite.errors import UserError, first_line
 from gendyn_lite.measures.intervals import search
+from gendyn_lite.measures.intervals.bounds import Bounds
 from gendyn_lite.measures.intervals.knots import Lines, chunks, segments
 from gendyn_lite.measures.intervals.layers import NotPiecewiseLinearError
 from gendyn_lite.measures.intervals.network import Program, check_lines, logits_at, read
@@ -62,6 +63,7 @@ class Intervals(NamedTuple):
 
 
 METHODS = ("auto", "exact", "certified", "grid")
+BETWEEN = (0.13, 0.37, 0.61, 0.89)  # of a segment, where what is proved of it is compared with the network
 GUARANTEES: dict[Method, str] = {
     "exact": "every linear piece was followed: no change of class is missed, ends are right up to rounding",
     "certified": "between certain_lower and certain_upper no change of class is missed; beyond that samples, then "
@@ -164,7 +166,7 @@ def _ends(model: nn.Module, lines: Lines, way: _Way) -> tuple[Tensor, Tensor, Me
     reason = ""
     if way.method != "grid":
         try:
-            network = replace(_read(model, _spread(lines)), until=way.until, progress=way.progress)
+            network = replace(_read(model, lines), until=way.until, progress=way.progress)
             exact = _exact_ends(network, lines, way)
             if exact is not None:
                 return exact, exact, "exact", ""
@@ -201,16 +203,38 @@ def _spread(lines: Lines) -> Tensor:
     return lines.points(line, alpha.to(lines.x.device))
 
 
-def _read(model: nn.Module, x: Tensor) -> search.Network:
-    """A network as steps; refused is one that does something else than these at some points [n, *in_shape]."""
+def _read(model: nn.Module, lines: Lines) -> search.Network:
+    """A network as steps; refused is one that does something else than these at some points of the lines."""
+    x = _spread(lines)
     program, logits = read(model, x.dtype), logits_at(model, x)
     origins = torch.zeros(len(x), 1, dtype=torch.float64, device=x.device)
     knots = segments(torch.arange(len(x), device=x.device), origins)
-    walk = Walk(program, along_lines(program, x, torch.zeros_like(x)), knots, refine=False)
-    allowed = (1e-3 if x.dtype == torch.float32 else 1e-9) * float(logits.abs().max().clamp(min=1e-30))
-    if float((walk.logits - logits).abs().max()) > allowed:
+    size = logits.abs().amax(0)  # of each class: one that is masked by a large number hides nothing of the others
+    allowed = (1e-3 if x.dtype == torch.float32 else 1e-9) * torch.maximum(size, size.median()).clamp(min=1e-30)
+    try:
+        walk = Walk(program, along_lines(program, x, torch.zeros_like(x)), knots, refine=False)
+        beyond = _beyond_bounds(model, program, lines)
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        raise NotPiecewiseLinearError(f"its steps cannot be followed ({first_line(error)})") from error
+    if not ((walk.logits - logits).abs() <= allowed).all() or not (beyond <= allowed).all():
         raise NotPiecewiseLinearError("the network's forward depends on its input in ways that torch.fx cannot trace")
     return search.Network(model, program, walk.widest)
+
+
+def _beyond_bounds(model: nn.Module, program: Program, lines: Lines) -> Tensor:
+    """How far each logit, between the ends of the first and the last line, is beyond what is proved of it."""
+    line = torch.tensor([0, len(lines) - 1], device=lines.x.device)
+    ends = torch.tensor([[lines.span[0], 0.0, lines.span[1]]] * 2, dtype=torch.float64, device=lines.x.device)
+    some = replace(lines, x=lines.x[line], direction=lines.direction[line], label=lines.label[line])
+    knots = segments(torch.arange(2, device=line.device), ends)
+    bounds = Bounds(program, along_lines(program, some.x, some.direction), knots)
+    first, found = bounds.first, []
+    for place in BETWEEN:
+        points = some.points(knots.ray[first], torch.lerp(knots.alpha[first], knots.alpha[first + 1], place))
+        chord = torch.lerp(bounds.logits.value[first], bounds.logits.value[first + 1], place)
+        off = logits_at(model, points) - chord
+        found.append(torch.maximum(off - bounds.logits.high, bounds.logits.low - off))
+    return torch.cat(found)
 
 
 SAME = 1e-12  # knots that lie closer together than this share of the range are one

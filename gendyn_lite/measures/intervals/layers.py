@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import operator
 from collections.abc import Callable
 from functools import partial
@@ -24,13 +25,15 @@ POOLS = (nn.MaxPool1d, nn.MaxPool2d)
 KINKS = (nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.ReLU6, nn.Hardtanh)
 LAYERS = (*LINEAR, *NORMS, *DROPOUTS, *COPIES, *POOLS, *KINKS)
 
-ADD = {operator.add, operator.iadd, torch.add, "add", "add_"}
-SUBTRACT = {operator.sub, operator.isub, torch.sub, "sub"}
-SCALE = {operator.mul, operator.imul, torch.mul, "mul", operator.truediv, torch.div, "div"}
+# Out of place, where the network's are in place: a network that reads what was changed is told by its logits.
+IN_PLACE = {operator.iadd: operator.add, operator.isub: operator.sub, operator.imul: operator.mul, "add_": "add"}
+ADD = {operator.add, torch.add, "add"}
+SUBTRACT = {operator.sub, torch.sub, "sub"}
+SCALE = {operator.mul, torch.mul, "mul", operator.truediv, torch.div, "div"}
 RESHAPE = {torch.cat, torch.concat, torch.concatenate, operator.getitem}
 RESHAPE |= {torch.flatten, torch.reshape, torch.unsqueeze, torch.squeeze, torch.permute, torch.transpose}
 RESHAPE |= {"flatten", "view", "reshape", "unsqueeze", "squeeze", "permute", "transpose", "contiguous", "unflatten"}
-AVERAGE = {torch.mean, torch.sum, "mean", "sum", F.avg_pool2d, F.adaptive_avg_pool2d, F.avg_pool1d, F.pad}
+AVERAGE = {torch.mean, torch.sum, "mean", "sum", F.avg_pool2d, F.adaptive_avg_pool2d, F.avg_pool1d}
 WEIGHTED = {F.linear, F.conv1d, F.conv2d, F.conv3d}
 NEGATE = {operator.neg, torch.neg, "neg"}
 RELU = {torch.relu, F.relu, "relu", "relu_"}
@@ -80,7 +83,7 @@ class Windows(NamedTuple):
     @property
     def largest(self) -> Tensor:
         """The maximum over each window, [k, *shape]."""
-        return self.entries.gather(1, self.winner).unflatten(1, self.shape)
+        return self.entries.gather(1, self.winner).view(-1, *self.shape)
 
 
 class Maximum(NamedTuple):
@@ -120,7 +123,7 @@ def of_module(module: nn.Module) -> Action:
     return _elementwise(module)
 
 
-def of_function(  # noqa: PLR0911 (a table of kinds)
+def of_function(  # noqa: PLR0911, PLR0912 (a table of kinds)
     target: Any, varying: list[bool], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Action:
     """Classify an operation, given which of its arguments vary along the line.
@@ -128,19 +131,25 @@ def of_function(  # noqa: PLR0911 (a table of kinds)
     Raises:
         NotPiecewiseLinearError: It is not known to be piecewise linear.
     """
+    target = IN_PLACE.get(target, target)
     call = (lambda value, *a, **k: getattr(value, target)(*a, **k)) if isinstance(target, str) else target
     if target in RELU:
         return Kinks(torch.relu, (0.0,), (0.0, 1.0))
     if target is F.leaky_relu:
         return _elementwise(nn.LeakyReLU(args[1] if len(args) > 1 else kwargs.get("negative_slope", 0.01)))
-    if target in ADD | SUBTRACT and "alpha" not in kwargs:
-        return Affine(call, _absolute_sum)
+    if target in ADD | SUBTRACT and not kwargs:
+        return Affine(call, partial(_absolute_sum, varying))
     if target in WEIGHTED and varying[0] and varying.count(True) == 1:
         return Affine(call, partial(_absolute_weights, call))
     if target in NEGATE:
         return Affine(call, _same)
-    if target in SCALE and varying.count(True) == 1 and (varying[0] or target in {operator.mul, torch.mul}):
+    scales = target in SCALE and not kwargs  # such as rounding_mode="floor"
+    if scales and varying.count(True) == 1 and (varying[0] or target in {operator.mul, torch.mul}):
         return Affine(call, lambda a, b: call(abs(a), abs(b)))
+    if target is F.pad:
+        if not math.isfinite(kwargs.get("value", args[3] if len(args) > 3 else None) or 0):
+            raise NotPiecewiseLinearError("pads with infinity")  # between two of which nothing can be interpolated
+        return Affine(call, _padded)
     if target in RESHAPE | AVERAGE:
         return Affine(call, call)
     if target is F.dropout and not (args[2] if len(args) > 2 else kwargs.get("training", True)):
@@ -172,26 +181,44 @@ def _elementwise(module: nn.Module) -> Kinks:
 
 
 def _absolute(module: nn.Module) -> nn.Module:
-    """Copy a layer with |W| in place of its weights W, and without bias or running mean."""
+    """Copy a layer with |W| in place of its weights W, and without bias or running mean.
+
+    >>> layer = nn.utils.parametrizations.orthogonal(nn.Linear(2, 2))  # its weight is computed from another parameter
+    >>> bool((_absolute(layer)(torch.ones(1, 2)) - layer.weight.abs().sum(1)).abs().max() < 1e-6)
+    True
+    """
     layer: Any = copy.deepcopy(module).requires_grad_(False)
+    weight = layer.weight
+    layer.__class__ = next(kind for kind in (*LINEAR, *NORMS) if isinstance(module, kind))
     layer.bias = None
     if isinstance(module, NORMS):
         layer.running_mean.zero_()
-    if layer.weight is not None:
-        layer.weight.abs_()
+    if weight is not None:
+        for held in (layer._buffers, vars(layer)):  # a scale that is not trained
+            held.pop("weight", None)
+        layer.register_parameter("weight", nn.Parameter(weight.detach().abs(), requires_grad=False))
     return layer
 
 
-def _absolute_sum(a: Any, b: Any) -> Tensor:
-    """Add two radii; a constant has radius 0."""
-    parts = [part for part in (a, b) if isinstance(part, Tensor)]
-    return parts[0] + parts[1] if len(parts) == 2 else parts[0]
+def _absolute_sum(varying: list[bool], *values: Any) -> Tensor:
+    """Add two radii; a constant has radius 0, and only its shape matters.
+
+    >>> _absolute_sum([True, False], torch.tensor([[2.0]]), torch.tensor([-5.0, 1.0]))
+    tensor([[2., 2.]])
+    """
+    first, second = (value if own else 0 * value for own, value in zip(varying, values, strict=True))
+    return first + second
 
 
 def _absolute_weights(
     call: Callable[..., Tensor], radius: Tensor, weight: Tensor, bias: Any = None, *args: Any, **settings: Any
 ) -> Tensor:
     return call(radius, weight.abs(), None, *args, **settings)
+
+
+def _padded(radius: Tensor, pad: Any, mode: str = "constant", *_: Any, **__: Any) -> Tensor:
+    """A border of a constant has no radius."""
+    return F.pad(radius, pad, mode)
 
 
 def _same(value: Tensor, *_: Any, **__: Any) -> Tensor:
@@ -207,21 +234,28 @@ def _pool_function(value: Tensor, *args: Any, **kwargs: Any) -> Windows:
     return pooled(nn.MaxPool2d(**settings), value)
 
 
-def along(value: Tensor, dim: int | tuple[int, ...], keepdim: bool = False) -> Windows:
-    """Return windows along one dimension (not the first), as for maxout and `amax`.
+def along(value: Tensor, dim: int | tuple[int, ...] = (), keepdim: bool = False) -> Windows:
+    """Return windows along some dimensions (not the first), as for maxout and `amax`.
 
     >>> windows = along(torch.tensor([[[1.0, 3.0], [5.0, 2.0]]]), 2)
     >>> windows.largest.tolist()
     [[3.0, 5.0]]
+    >>> along(torch.tensor([[[1.0, 3.0], [5.0, 2.0]]]), (1, 2), keepdim=True).largest.tolist()
+    [[[5.0]]]
     """
-    (dim,) = dim if isinstance(dim, tuple | list) else (dim,)
-    dim %= value.dim()
-    members = torch.arange(value[0].numel(), device=value.device).view(value.shape[1:]).movedim(dim - 1, -1)
-    shape = value[0].narrow(dim - 1, 0, 1).shape if keepdim else members.shape[:-1]
-    entries, members = value.flatten(1), members.flatten(0, -2)
+    size = value.dim()
+    dims = sorted({number % size for number in (dim if isinstance(dim, tuple | list) else (dim,))}) or list(range(size))
+    if dims[0] == 0:
+        raise NotPiecewiseLinearError("takes the largest value of the batch")
+    last = range(-len(dims), 0)
+    members = torch.arange(value[0].numel(), device=value.device).view(value.shape[1:])
+    members = members.movedim([number - 1 for number in dims], list(last)).flatten(-len(dims))
+    kept = [1 if number in dims else value.shape[number] for number in range(1, size)]
+    shape = tuple(kept) if keepdim else tuple(members.shape[:-1])
+    entries, members = value.flatten(1), members.reshape(-1, members.shape[-1])
     best = entries[:, members].argmax(2)
     winner = members.expand(len(entries), -1, -1).gather(2, best.unsqueeze(2)).squeeze(2)
-    return Windows(entries, members, winner, tuple(shape))
+    return Windows(entries, members, winner, shape)
 
 
 def pooled(pool: nn.MaxPool1d | nn.MaxPool2d, value: Tensor) -> Windows:

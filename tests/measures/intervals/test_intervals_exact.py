@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations
 
 from gendyn_lite.measures.intervals import Intervals, generalization_interval
 from gendyn_lite.measures.intervals.knots import Lines, margins
@@ -51,6 +52,15 @@ def maxout(pieces: int) -> nn.Module:
     return Net(lambda s, x: x.unflatten(1, (-1, pieces)).amax(2))
 
 
+def shifted(width: int) -> nn.Module:
+    """A parameter that is added."""
+    return Net(lambda s, x: x + s.shift, shift=nn.Parameter(-torch.linspace(0.2, 0.6, width)))
+
+
+def bordered(value: float) -> nn.Module:
+    return Net(lambda s, x: F.pad(x, (1, 1, 1, 1), value=value))
+
+
 def conv_net(*layers: nn.Module, features: int) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(features, 4))
 
@@ -78,6 +88,18 @@ NETWORKS = {
     ),
     "max_pool_1d": lambda: (conv_net(nn.Conv1d(2, 4, 3), nn.ReLU(), nn.MaxPool1d(3, 2), features=12), (2, 10)),
     "functional": lambda: (Functional(), (2, 6, 6)),
+    "slopes below 0": lambda: perceptron(5, nn.LeakyReLU(-1.0), nn.Linear(20, 9), nn.PReLU(init=-0.8), nn.Linear(9, 9),
+                                         nn.PReLU(init=-2.0), features=9),
+    "orthogonal weights": lambda: perceptron(5, nn.ReLU(), parametrizations.orthogonal(nn.Linear(20, 20)), nn.ReLU(),
+                                             nn.Linear(20, 20), nn.ReLU(), features=20),
+    "a bias of its own": lambda: perceptron(5, nn.ReLU(), nn.Linear(20, 9), shifted(9), nn.ReLU(), features=9),
+    "a border below 0": lambda: (conv_net(nn.Conv2d(1, 3, 3, padding=1), nn.ReLU(), bordered(-0.5),
+                                          nn.Conv2d(3, 1, 3, groups=1), nn.ReLU(), features=16), (1, 4, 4)),
+    "the largest of a picture": lambda: (
+        nn.Sequential(nn.Conv2d(1, 9, 3), nn.ReLU(), Net(lambda s, x: x.amax((2, 3)) - x.amax((1, 2, 3))[:, None]),
+                      nn.Linear(9, 4)), (1, 4, 4)
+    ),
+    "the largest feature": lambda: perceptron(5, nn.ReLU(), Net(lambda s, x: x - x.amax(1, keepdim=True)), features=20),
 }  # fmt: skip
 
 
