@@ -154,7 +154,7 @@ def descent(runs: pd.DataFrame) -> pd.DataFrame:
     for (data, features, n, rest), group in ends.groupby(["data", "features", "n_train", "rest"], sort=False):
         zero, other = (group[group["start"] == start] for start in ("zero", "random"))
         points = {"random_conv": "Random filters"}.get(str(features), f"Gaussian kernel on {features}")
-        found += RECORD.judge(f"{points}, {data}, n = {int(n):,}{rest}", OF_DESCENT, zero, other)
+        found += RECORD.judge(f"{points}, {data}, n = {n:,}{rest}", OF_DESCENT, zero, other)
     return table(found)
 
 
@@ -186,7 +186,7 @@ def _swept(runs: pd.DataFrame) -> Iterator[tuple[str, list[pd.DataFrame]]]:
     """Yield each data set in words, with its rows on pixels, on Gabor features and on random filters."""
     rows = with_sizes(described(runs))
     for (data, n, rest), group in rows.groupby(["data", "n_fitted", "rest"], sort=False):
-        yield f"{data}, n = {int(n):,}{rest}", [group[group["features"] == name] for name in SWEEP]
+        yield f"{data}, n = {n:,}{rest}", [group[group["features"] == name] for name in SWEEP]
 
 
 SECTIONS = (

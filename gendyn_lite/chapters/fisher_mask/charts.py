@@ -184,7 +184,7 @@ def right_and_wrong(table: pd.DataFrame) -> Chart:
     last = parts.latest(means.rename(columns={"at": "epoch"}), ["place", "of", "labels"])
     about = f"Steps on right and on wrong labels. At the end: {told(last, '{place}, {of}, {labels}: {mean:.2f}')}."
     layers = _lines(means, menus, "labels", ["right labels", "wrong labels"], "mean over seeds", at="epoch")
-    subtitle = "No mask, half of the labels redrawn; 95 % over seeds."
+    subtitle = "No mask, half of the labels redrawn; 95 % intervals over seeds."
     return of_runs(layered(layers, "Right and wrong labels", subtitle, about), table, long)
 
 
@@ -230,7 +230,7 @@ def wrong_fitted(table: pd.DataFrame) -> Chart:
     layers = _lines(
         means, menus, "way", ways, "share of the wrong labels fitted", at="share of the right labels fitted"
     )
-    subtitle = "Half of the labels redrawn; 95 % over seeds."
+    subtitle = "Half of the labels redrawn; 95 % intervals over seeds."
     return of_runs(layered(layers, "Wrong labels against right ones", subtitle, about), table, rows)
 
 
@@ -261,7 +261,7 @@ def accuracy_gained(table: pd.DataFrame) -> Chart:
     about = (
         f"Gain of the test accuracy over no mask, in points; with the Fisher mask: {words}. The others: see its data."
     )
-    subtitle = "Best epochs, or at equal training loss (0.2, and 1.2 with 25 % kept); 95 % over seeds."
+    subtitle = "At the best epoch, or at equal training loss (0.2; 1.2 with 25 % kept); 95 % intervals."
     drawn = layered(layers, "Test accuracy, against no mask", subtitle, about)
     return of_runs(drawn, table, tables.with_and_without(table, rows))
 

@@ -45,7 +45,7 @@ def check_logit_fisher(answer: Callable[[Tensor], Tensor]) -> None:
             "its sign is wrong": -expected,
         }
         expect_shape(value, (count, count))
-        expect_close(value, expected, f"for {count} classes the matrix is another one", slips, tolerance=ROUNDING)
+        expect_close(value, expected, f"for {count} classes the matrix is wrong", slips, tolerance=ROUNDING)
 
 
 @exercise("quadratic form")
@@ -81,7 +81,7 @@ def check_diagonal(answer: Callable[[Tensor], Tensor]) -> None:
         }
         given, shape = f"for {n} gradient{'s' if n > 1 else ''}", tuple(torch.as_tensor(value).shape)
         misshaped = f"{given} of {weights} weights you give shape {shape}, expected {(weights,)}"
-        problem = f"{given} the values are others" if shape == (weights,) else misshaped
+        problem = f"{given} the values are wrong" if shape == (weights,) else misshaped
         expect_close(value, expected, problem, slips if n > 1 else {}, tolerance=ROUNDING)
 
 
@@ -131,4 +131,4 @@ def check_masked_step(answer: Callable[..., tuple[Tensor, Tensor]]) -> None:
     expect(bool((moved.abs() < ROUNDING).all()), f"a masked weight moves {told}".rstrip())
     expect_close(new_w[M], (w - 0.1 * velocity)[M], "a weight that may move goes elsewhere", tolerance=ROUNDING)
     expect(bool((new_v[~M] == 0).all()), "a masked weight keeps its momentum, expected 0: at rest")
-    expect_close(new_v[M], velocity[M], "the momentum of a weight that may move is another", tolerance=ROUNDING)
+    expect_close(new_v[M], velocity[M], "the momentum of a weight that may move is wrong", tolerance=ROUNDING)

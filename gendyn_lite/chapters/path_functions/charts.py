@@ -150,7 +150,7 @@ def kinds_of_runs(table: pd.DataFrame) -> Chart:
     means = means_told(ends, ["setting", "runs"], ".3f")
     layers = over_epochs(rows, "runs", "kinds", labels, axis="mean similarity", within=(None, 1.0))
     about = f"Mean similarity by kind of runs over epochs. Pairs by paths, last epoch: {means}."
-    title = "True labels, random labels, and a learning rate that stays"
+    title = "True labels, random labels, and a constant learning rate"
     return of_runs(layered(layers, title, f"Similarity with the epoch before; {SEEDS}", about), table, rows)
 
 
@@ -174,7 +174,7 @@ def franken(table: pd.DataFrame) -> Chart:
     means = means_told(early, ["setting", "runs"], "+.3f")
     layers = over_epochs(values, "of", "franken", {"subject": "runs"}, axis="loss, in nats", within=(0.0, None))
     about = f"Loss against epoch along two paths. Today's minus yesterday's, mean of epochs 1 to 3: {means}."
-    title, subtitle = "Today's weights along today's and yesterday's paths", f"128 training images; {SEEDS}"
+    title, subtitle = "Loss of today's weights along today's and yesterday's paths", f"128 training images; {SEEDS}"
     return of_runs(layered(layers, title, subtitle, about), table, rows)
 
 

@@ -34,7 +34,7 @@ def neighbours_kept(table: pd.DataFrame) -> Chart:
     layers = over_epochs(values, "of", "kept", {"place": "layer"}, axis="share kept", within=(None, 1.0))
     means, title = means_told(values, ["setting", "of"], ".2f"), "How long neighbours stay"
     about = f"Share of nearest neighbours kept from epoch to epoch. Mean over layers and epochs: {means}."
-    subtitle = "Of the six nearest images, those that were so an epoch before."
+    subtitle = "Share of the six nearest images that were among them one epoch before."
     return of_runs(layered(layers, title, subtitle, about), table, values)
 
 
@@ -88,7 +88,10 @@ def overlap_by_distance(table: pd.DataFrame) -> Chart:
     line = base.mark_line(point={"size": 30}).encode(x=x, y="middle:Q", tooltip=tip)
     each = told(rows.drop_duplicates(list(labels)), "{runs}, {space}, layer {place}: {words}")
     about = f"Path overlap by distance. {each}."
-    title, subtitle = "Path overlap against distance", "Pairs of images, a twelfth at a point; band: the middle half."
+    title, subtitle = (
+        "Path overlap against distance",
+        "A point is a twelfth of the pairs of images; band: the middle half.",
+    )
     layers = [band, line, words_above(base.transform_filter("datum.bin === 0"))]
     return of_runs(layered(layers, title, subtitle, about), table, tables.with_bins(table))
 

@@ -260,7 +260,7 @@ IN_SHORT = {
     "older_paths_left": "Older paths are left behind",
     "random_less_diverse": "Without generalization they change less",
     "new_path_worse_true": "A new path fits worse than yesterday's",
-    "new_path_worse_random": "It does so with random labels too",
+    "new_path_worse_random": "With random labels, too, a new path fits worse",
     "unseen_do_not_share": "A new path fits unseen images no worse",
     "no_distance_second": "Overlap is not linear in distance: 2nd layer",
     "no_distance_last": "Overlap is not linear in distance: last layer",

@@ -222,7 +222,7 @@ def augmentation_claims(runs: pd.DataFrame) -> pd.DataFrame:
 
 IN_SHORT = {
     "fits_random": "Networks fit random labels",
-    "random_at_chance": "Then they test at chance",
+    "random_at_chance": "After that, test accuracy is at chance",
     "gap_jumps": "Random labels alone make the gap jump",
     "random_slower": "Random labels take less than ten times as long",
     "error_rises": "Test error rises with the noise",

@@ -78,7 +78,7 @@ def _check_nested(labels: Corruption) -> None:
     y = torch.zeros(20_000, dtype=torch.long)
     small, large = labels(y, 0.2, 10, 5), labels(y, 0.6, 10, 5)
     lost = int(((small != y) & (large != small)).sum())
-    told = f"{lost} labels corrupted at q = 0.2 are others at q = 0.6; draw u for every example from the seed alone"
+    told = f"{lost} labels corrupted at q = 0.2 change again at q = 0.6; draw u for every example from the seed alone"
     expect(lost == 0, told + ", and every new label too, then redraw where u < q")
 
 
