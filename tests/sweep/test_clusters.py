@@ -67,7 +67,7 @@ def test_a_machine_says_what_it_lacks(tmp_path: Path) -> None:
         return jobs.look([job._replace(**(changes or {}))], token, other)
 
     assert lacks() == ""
-    assert lacks(other="9.9") == f"gendyn_lite is {version} there and 9.9 here: install the same"
+    assert lacks(other="9.9") == f"gendyn_lite is {version} there and 9.9 here: install the same version"
     assert "is another folder there: use one that every machine sees" in lacks(token="absent")
     assert "the data 'digits'" in lacks({"fingerprint": "00ff"})
     unprepared = {"config": job.config.replace(dataset="mnist"), "data_root": str(tmp_path)}
@@ -92,7 +92,7 @@ def commands() -> dict[str, list[str]]:
 def test_the_command_is_one_that_gendyn_takes(where: str) -> None:
     given = cli._parser().parse_args(commands()[where])
     assert (given.chapter, given.profile, given.engine) == ("01_random_labels", "full", "ray")
-    assert (given.address, given.gpus_per_run) == ("auto", 0.25)
+    assert (given.address, given.gpus) == ("auto", 0.25)
     assert {name: len(values) for name, values in grids.read_grid(given.grid).items()} == {
         "label_corruption": 11,
         "model": 2,

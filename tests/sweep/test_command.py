@@ -94,7 +94,7 @@ def test_a_disk_that_fills_stops_it(runs: Path, monkeypatch: pytest.MonkeyPatch,
 
     monkeypatch.setattr(random_labels, "run", full)
     jobs = plan("01_random_labels", grid=GRID[1:])
-    with pytest.raises(Failed, match=r"the sweep stopped: OSError: \[Errno 28\] No space left on device; what is"):
+    with pytest.raises(Failed, match=r"the sweep stopped: OSError: \[Errno 28\] No space left on device; complete"):
         command._follow(map(work, jobs), jobs, Tally({job.run_id: None for job in jobs}))
     said = capsys.readouterr().err.splitlines()
     assert sum(line.startswith("failed: ") for line in said) == 1
@@ -117,7 +117,7 @@ def test_a_disk_that_fills_stops_it(runs: Path, monkeypatch: pytest.MonkeyPatch,
         (["01_random_labels", "--for", "0m"], "--for '0m' is not a time above 0: expected one such as 8m, 90s or 1.5h"),
         (["01_random_labels", "--for", "soon"], "--for 'soon' is not a time above 0"),
         (["01_random_labels", "--for", "8m", "--engine", "ray"], "--for works only with the local engine"),
-        (["smoke", "--grid", "q=0"], "sweep smoke does the runs of all chapters as planned"),
+        (["smoke", "--grid", "q=0"], "sweep smoke runs all chapters as they are planned"),
         (["01_random_labels", "--cpus-per-run", "0"], "--cpus-per-run is 0.0, expected a number in [0.001, 1000]"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -57,7 +57,7 @@ def test_a_notebook_of_another_version_is_named(capsys: Any) -> None:
 def test_runs_go_where_they_are_told(places: Path, capsys: Any) -> None:
     assert f"runs: {places / 'mine'}" in said(capsys, runs=str(places / "mine"))
     assert (places / "mine").is_dir()
-    with pytest.raises(UserError, match='runs = "drive" is for Google Colab'):
+    with pytest.raises(UserError, match='runs = "drive" works only on Google Colab'):
         here.ready("04_stiffness", version=VERSION, runs="drive")
     (places / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot use .*file.* a file is where a folder should be"):
