@@ -11,6 +11,7 @@ from torch import nn
 
 from gendyn_lite.errors import UserError
 from gendyn_lite.models import INITIALIZATIONS, build, names, parameter_count
+from gendyn_lite.models.build import ACTIVATIONS
 from gendyn_lite.models.cifar import ResponseNorm
 from tests.measures.networks import refused
 
@@ -121,6 +122,13 @@ def test_each_relu_pool_and_flatten_is_a_module_called_once_and_out_of_place(nam
     assert set(calls.values()) == {1}
     assert all(tensor._version == version for tensor, version in saved)
     assert sum(isinstance(module, nn.ReLU) for module in calls) == RELUS[name]
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_mlp_activations(activation):
+    network = build("mlp", num_classes=2, in_shape=(2,), widths=(3, 4), activation=activation)
+    kind = {"relu": nn.ReLU, "tanh": nn.Tanh, "leaky_relu": nn.LeakyReLU}[activation]
+    assert [type(m) for m in network] == [nn.Flatten, nn.Linear, kind, nn.Linear, kind, nn.Linear]
 
 
 @pytest.mark.parametrize("name", ["resnet18_imagenet", "resnet50", "inception_v3", "alexnet"])

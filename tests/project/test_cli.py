@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 
 import pytest
 
-from gendyn_lite import arguments, cli
+from gendyn_lite import arguments, cli, notebooks
 from gendyn_lite.errors import Failed
 from gendyn_lite.notebooks import execution
 from tests.results.test_runs import record
@@ -88,6 +89,14 @@ def test_a_folder_of_images_is_looked_for_where_it_was_typed(monkeypatch, tmp_pa
     given = ["dataset=folder:pics", "other=folder:/pics", "note=in folder:pics"]
     there = {"dataset": f"folder:{tmp_path / 'pics'}", "other": "folder:/pics", "note": "in folder:pics"}
     assert arguments.pairs(given) == there
+
+
+def test_a_termination_is_an_interruption(monkeypatch, capsys):
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(notebooks, "refresh", lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    assert cli.main(["refresh", "00_data"]) == 130
+    assert "interrupted" in last_line(capsys)
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def told_to(stdout) -> subprocess.CompletedProcess[str]:
