@@ -6,12 +6,9 @@ import html
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import altair as alt
-import pandas as pd
-
 from gendyn_lite.charts import figure
 from gendyn_lite.charts.html import plain_table
-from gendyn_lite.charts.parts import Chart, layered, looks, titled, told, tooltips
+from gendyn_lite.reports import drawing
 from gendyn_lite.reports.among import Among
 
 HEADINGS = {
@@ -49,16 +46,6 @@ h1{line-height:1.2;overflow-wrap:anywhere}h2{margin-top:2.5rem;border-bottom:1px
 """
 # The page makes no request. Vega needs 'unsafe-eval', because it compiles expressions to functions.
 POLICY = "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data:"
-ROW = 22  # pixels of a layer or a line
-MOST_LAYERS = 60  # most layers in a chart; the first ones are drawn
-
-CHART_WORDS = {
-    "fit": ("Accuracy on training and test images", "The bar is the interval of 95 %."),
-    "paths": ("Units that are on, layer by layer", "Share of units and images; a unit that is never on does nothing."),
-    "fisher": ("Fisher information, layer by layer", "Share of the trace that each layer's weights have."),
-    "stiffness": ("Stiffness, layer by layer", "Mean cosine of two images' gradients, within and between classes."),
-    "intervals": ("How far a class is kept on each line", "0 is an image, 1 another one of its class."),
-}
 
 
 def page(
@@ -110,7 +97,7 @@ def _lens(lens: Mapping[str, Any], pictures: Mapping[int, tuple[str, str]]) -> s
     name, numbers = lens["name"], lens["numbers"]
     rows = [(of, one["mean"], one["low"], one["high"]) for of, one in numbers.items()]
     table = _table(("Number", "Mean", "From", "To"), rows, f"{HEADINGS[name]}: means with intervals of 95 %")
-    drawn = figure.figure_html(figure.spec_of(_chart(lens), ""), live=False)
+    drawn = figure.figure_html(figure.spec_of(drawing.of(lens)), live=False)
     notes = "".join(f'<p class="note">{html.escape(note)}</p>' for note in lens["notes"])
     layers = ""
     if lens["layers"]:
@@ -148,52 +135,3 @@ def _item(row: Mapping[str, Any], pictures: Mapping[int, tuple[str, str]]) -> st
     )
     labels = " and ".join(f"{i} ({html.escape(pictures[i][1])})" if i in pictures else str(i) for i in which)
     return f"<li>{shown}<br>image {labels}: {row['value']:.3g}</li>"
-
-
-def _chart(lens: Mapping[str, Any]) -> alt.Chart | Chart:
-    """Draw the chart of a lens."""
-    name, numbers, layers = lens["name"], lens["numbers"], lens["layers"]
-    title, subtitle = CHART_WORDS[name]
-    if name == "fit":
-        return _numbers({name: of for name, of in numbers.items() if "accuracy" in name}, title, subtitle)
-    shown = pd.DataFrame(layers[:MOST_LAYERS])
-    left = f" The first {MOST_LAYERS} of {len(layers)} are drawn." if len(layers) > MOST_LAYERS else ""
-    return (_spans if name == "intervals" else _by_layer)(shown, title, subtitle + left)
-
-
-def _numbers(numbers: Mapping[str, Mapping[str, float]], title: str, subtitle: str) -> Chart:
-    """Draw means with their intervals."""
-    rows = pd.DataFrame([{"of": name, **number} for name, number in numbers.items()])
-    y = alt.Y("of:N", title=None, sort=None)
-    base = alt.Chart(rows).encode(y=y, x=alt.X("mean:Q", title="share", scale=alt.Scale(domain=[0, 1])))
-    bars = alt.Chart(rows).mark_rule(strokeWidth=3, opacity=0.5).encode(y=y, x="low:Q", x2="high:Q")
-    tip = ["of:N", *tooltips(".3f", "mean", "low", "high")]
-    about = f"{title}. " + told(rows, "{of}: {mean:.3f}, from {low:.3f} to {high:.3f}")
-    return layered((bars, base.mark_point().encode(tooltip=tip)), title, subtitle, about, height=3 * ROW)
-
-
-def _by_layer(rows: pd.DataFrame, title: str, subtitle: str) -> alt.Chart:
-    """Draw one or two values of each layer, from the input to the output."""
-    names = [name for name in rows.columns if name != "layer"]
-    long = rows.melt("layer", names, var_name="which", value_name="value")
-    colour, _, shape = looks("which", names, title=None)
-    y = alt.Y("layer:N", sort=None, title=None, axis=alt.Axis(labelLimit=220, grid=True))
-    x = alt.X("value:Q", title=" and ".join(names))
-    marks = alt.Chart(long).mark_point().encode(x=x, y=y, color=colour, shape=shape)
-    about = f"{title}, {len(rows)} layers. " + "; ".join(
-        f"{name}: from {rows[name].min():.3g} to {rows[name].max():.3g}" for name in names
-    )
-    marks = marks.encode(tooltip=["layer:N", "which:N", *tooltips(".3g", "value")])
-    return titled(marks, title, subtitle, about, height=ROW * len(rows))
-
-
-def _spans(rows: pd.DataFrame, title: str, subtitle: str) -> Chart:
-    """Draw a rule for each line, from the lower to the upper end of its interval."""
-    y = alt.Y("layer:N", sort=None, title=None)
-    x = alt.X("lower:Q", title="α", scale=alt.Scale(domain=[-1, 2]))
-    tip = ["layer:N", *tooltips(".2f", "lower", "upper")]
-    spans = alt.Chart(rows).mark_rule(strokeWidth=4, opacity=1).encode(y=y, x=x, x2="upper:Q", tooltip=tip)
-    ends = pd.DataFrame({"lower": [0.0, 1.0]})
-    points = alt.Chart(ends).mark_rule(strokeDash=[3, 3]).encode(x="lower:Q")
-    about = f"{title}: {len(rows)} lines. " + told(rows, "{layer}: from {lower:.2f} to {upper:.2f}")
-    return layered((points, spans), title, subtitle, about, height=ROW * len(rows))

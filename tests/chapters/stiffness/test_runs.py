@@ -122,7 +122,7 @@ def test_the_trap_hides_most_of_the_stiffness():
 
 
 def test_the_right_side_of_the_trap_is_what_the_library_measures():
-    model = demo._with_batch_norm(0).eval()
+    model = demo._with_batch_norm().eval()
     x, y = probes.sample(demo.DIGITS, demo.trained()[1], "train_eval", 6)
     loop = demo._loop(model, x, y, alone=True)
     torch.testing.assert_close(stiffness.gradient_gram(model, x, y), loop, rtol=1e-3, atol=1e-5)
