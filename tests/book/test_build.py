@@ -76,50 +76,37 @@ def test_a_second_build_changes_no_page_and_says_what_it_does(copy: Path) -> Non
     assert re.fullmatch(r"  \d+ s", seconds)
 
 
-FAULTS = {  # in a cell of the chapter, or in the text of a book without chapters
+ELSEWHERE = "https://example.org/x.js"
+FAULTS = {  # in a cell of the chapter, in the text of a book without chapters, or in a page as Sphinx might leave it
     "failing-cell": (trial.cell("1 / 0"), r"01_trial failed in cell \[7\] \('1 / 0'\) with ZeroDivisionError"),
     "unknown-source": ("{cite:t}`nobody1900`", "the book did not render: .*WARNING.*nobody1900"),
+    "external-script": (f'<script src="{ELSEWHERE}"></script>', f"load from other hosts: index.html: {ELSEWHERE}"),
 }
 
 
 @pytest.mark.parametrize(("fault", "message"), FAULTS.values(), ids=FAULTS)
-def test_a_planted_fault_fails_the_build_and_keeps_the_last_pages(copy: Path, fault: Any, message: str) -> None:
-    if isinstance(fault, str):
-        without_chapters(copy)
-        (copy / "intro.md").write_text(f"# A trial\n\n{fault}\n\n```{{bibliography}}\n```\n")
-    else:
-        nbformat.write(trial.notebook(fault), copy / "chapters" / f"{trial.NAME}.ipynb")
-    fails(copy, message)
-
-
-def test_a_page_that_loads_from_elsewhere_fails_the_build_and_keeps_the_last_pages(copy: Path, monkeypatch) -> None:
-    elsewhere = "https://example.org/x.js"
+def test_a_planted_fault_fails_the_build_and_keeps_the_last_pages(
+    copy: Path, fault: Any, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, chapter = copy.parent / "_build", copy / "chapters" / f"{trial.NAME}.ipynb"
+    before = (out / "html" / "chapters" / f"{trial.NAME}.html").read_bytes()
 
     def rendered(*_: object, **__: object) -> SimpleNamespace:
-        pages = copy.parent / "_build" / "render" / "_build" / "html"
-        pages.mkdir(parents=True)
-        (pages / "index.html").write_text(f'<script src="{elsewhere}"></script>')
+        (pages := out / "render" / "_build" / "html").mkdir(parents=True)
+        (pages / "index.html").write_text(fault)
         return SimpleNamespace(returncode=0, stdout="", stderr="")
 
-    without_chapters(copy)
-    monkeypatch.setattr(book.subprocess, "run", rendered)
-    fails(copy, f"load from other hosts: index.html: {elsewhere}")
-
-
-def without_chapters(copy: Path) -> None:
-    """Leave the text."""
-    (copy / "chapters" / f"{trial.NAME}.ipynb").unlink()
-    (copy / "_toc.yml").write_text("format: jb-book\nroot: intro\n")
-
-
-def fails(copy: Path, message: str) -> None:
-    """A build fails with a message, and the pages are as they were."""
-    out = copy.parent / "_build"
-    page = out / "html" / "chapters" / f"{trial.NAME}.html"
-    before = page.read_bytes()
+    if isinstance(fault, str):
+        chapter.unlink()
+        (copy / "_toc.yml").write_text("format: jb-book\nroot: intro\n")
+        (copy / "intro.md").write_text(f"# A trial\n\n{fault}\n\n```{{bibliography}}\n```\n")
+        if ELSEWHERE in fault:
+            monkeypatch.setattr(book.subprocess, "run", rendered)
+    else:
+        nbformat.write(trial.notebook(fault), chapter)
     with pytest.raises(Failed, match=message):
         book.build(book=copy, out=out, say=silent)
-    assert page.read_bytes() == before
+    assert (out / "html" / "chapters" / f"{trial.NAME}.html").read_bytes() == before
     assert sorted(path.name for path in out.iterdir() if "html" in path.name) == ["html"]
 
 
@@ -140,7 +127,7 @@ def test_a_folder_that_no_build_made_is_never_replaced(tmp_path: Path, name: str
     book_folder, out = trial.write(tmp_path, trial.notebook()), tmp_path / "site"
     (out / name).mkdir(parents=True)
     (out / name / "mine.html").write_text("mine")
-    with pytest.raises(UserError, match=rf"--out: .*{name} would be replaced, but was not made by a build"):
+    with pytest.raises(UserError, match=rf"--out: .*{name} was not made by a build, which would replace it"):
         book.build(book=book_folder, out=out, say=silent)
     assert [path.name for path in out.rglob("*")] == [name, "mine.html"]
 

@@ -12,7 +12,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, sync_playwright
 
 from tests.browser.places import PAGES, SIZES, SIZES_OF, Place, site_of
 from tests.browser.visit import Visit
@@ -38,8 +38,15 @@ def browser() -> Iterator[Browser]:
         pytest.skip(missing)
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        started.new_context()  # the window of all visits
         yield started
         started.close()
+
+
+@pytest.fixture(scope="module")
+def without_scripts(browser: Browser) -> BrowserContext:
+    """Where pages are opened that may run no script."""
+    return browser.new_context(java_script_enabled=False, viewport={"width": 390, "height": 900})
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -69,7 +76,7 @@ def place(request: pytest.FixtureRequest) -> Place:
 
 @pytest.fixture(scope="module")
 def visits(request: pytest.FixtureRequest, browser: Browser, place: Place) -> Iterator[dict[str, Visit]]:
-    """One visit of a page at each size, each in a fresh context; the tests of that page share them, in their order.
+    """One visit of a page at each size; the tests of that page share them, in their order.
 
     The dark ones open it as a file, the others from a server.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, BrowserContext
 
 from tests.book import trial
 from tests.browser.visit import Visit
@@ -40,11 +40,11 @@ def test_what_is_nowhere_is_said_to_be(browser: Browser, trial_site: Path) -> No
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_page_without_scripts_has_pictures_and_says_so(browser: Browser, trial_site: Path, scheme: str) -> None:
-    context = browser.new_context(
-        java_script_enabled=False, color_scheme=scheme, viewport={"width": 390, "height": 900}
-    )  # type: ignore[arg-type]
-    page = context.new_page()
+def test_a_page_without_scripts_has_pictures_and_says_so(
+    without_scripts: BrowserContext, trial_site: Path, scheme: str
+) -> None:
+    page = without_scripts.new_page()
+    page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
     page.goto((trial_site / "chapters" / f"{trial.NAME}.html").as_uri())
     assert page.locator(".gendyn-noscript").inner_text().startswith("JavaScript is off:")
     pictures = page.locator("figure.gendyn-chart img")
@@ -56,4 +56,4 @@ def test_a_page_without_scripts_has_pictures_and_says_so(browser: Browser, trial
     assert page.locator('figure.gendyn-chart a[href$=".csv"]').count() == 2
     assert not page.locator(".gendyn-data summary").first.is_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    context.close()
+    page.close()

@@ -11,7 +11,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, ViewportSize
+from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize
 
 from gendyn_lite.charts import toy
 from tests.book.trial import ROOT
@@ -330,7 +330,7 @@ def test_ten_trainings_leave_the_memory_as_it_was(browser: Browser, addresses: d
     with Visit(browser, f"{addresses['introduction']}#{NAME}") as visit:
         page, used = visit.page, []
         page.wait_for_selector("figure.gendyn-toy[data-ready]")
-        session = visit.context.new_cdp_session(page)
+        session = page.context.new_cdp_session(page)
         choose(page, "labels", "Home")
         for turn in range(10):
             page.locator("select[name=seed]").select_option(str(turn))
@@ -343,16 +343,15 @@ def test_ten_trainings_leave_the_memory_as_it_was(browser: Browser, addresses: d
 
 @pytest.mark.parametrize("chapter", NAMES)
 def test_nothing_begins_before_it_is_seen_and_without_scripts_a_run_is_shown(
-    browser: Browser, addresses: dict[str, str], chapter: str
+    browser: Browser, without_scripts: BrowserContext, addresses: dict[str, str], chapter: str
 ) -> None:
     with Visit(browser, addresses[chapter]) as visit:
         visit.page.wait_for_load_state("load")
         assert visit.page.locator("figure.gendyn-toy[data-ready]").count() == 0
-    context = browser.new_context(java_script_enabled=False)
-    page = context.new_page()
+    page = without_scripts.new_page()
     page.goto(addresses[chapter])
     figure = page.locator("figure.gendyn-toy")
     assert figure.locator("button:visible, input:visible, select:visible, canvas:visible").count() == 0
     assert figure.locator("noscript").inner_text().strip() == toy.MISSING
     assert figure.locator(".gendyn-toy-recorded tbody tr:visible").count() in (3, 6)
-    context.close()
+    page.close()

@@ -10,7 +10,7 @@ UNDRAWN = "figure.gendyn-chart:not([data-drawn=yes]), .math:not(:has(mjx-contain
 
 
 class Visit:
-    """A page opened in a fresh context, with what it asked of other hosts and what it complained of.
+    """A page opened in a tab of its own, with what it asked of other hosts and what it complained of.
 
     It loads while others do: `settle` waits until everything is drawn.
     """
@@ -21,11 +21,11 @@ class Visit:
         self.loaded: set[str] = set()
         self.width, self.scheme = width, scheme
         self.home = url if url.startswith("file:") else "/".join(url.split("/")[:3])
-        options = {"viewport": {"width": width, "height": 900}, "color_scheme": scheme}
-        self.context = browser.new_context(**options, reduced_motion="reduce")  # type: ignore[arg-type]
-        self.context.set_default_timeout(PATIENCE)
-        self.page: Page = self.context.new_page()
-        self.context.route("**/*", self._guard)
+        self.page: Page = browser.contexts[0].new_page()  # a window for each would take a second of processor time
+        self.page.set_default_timeout(PATIENCE)
+        self.page.set_viewport_size({"width": width, "height": 900})
+        self.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]
+        self.page.route("**/*", self._guard)
         self.page.on("console", lambda message: self._complain(message.type, message.text))
         self.page.on("pageerror", lambda error: self._complain("error", str(error)))
         self.page.on("response", lambda answer: self._answered(answer.status, answer.url))
@@ -65,4 +65,4 @@ class Visit:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.context.close()
+        self.page.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -38,6 +39,10 @@ class Without:
             raise ModuleNotFoundError(f"No module named {{name!r}}")
 sys.meta_path.insert(0, Without())
 """
+IN_TURN = """import json, sys
+from gendyn_lite import cli
+for words in json.loads(sys.argv[1]):
+    assert cli.main(words) == 0"""
 
 
 def started(*words: str, **variables: str) -> subprocess.Popen[str]:
@@ -205,10 +210,12 @@ def test_a_worker_that_dies_is_named_and_the_others_go_on(runs: Path) -> None:
 def test_without_jupyter_all_chapters_are_swept_and_packed(runs: Path, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(BARE)
     bare = {"PYTHONPATH": str(tmp_path), "GENDYN_RUNS": str(runs)}
-    out, err = started("sweep", "smoke", "--for", "15s", **bare).communicate()
-    assert " trained, 0 were complete, " in out and " remain (about " in out, err
-    out, err = started("results", "pack", "--root", str(runs), "--out", str(tmp_path / "runs.xz"), **bare).communicate()
-    assert out.startswith("packed: "), err
+    pack = ["results", "pack", "--root", str(runs), "--out", str(tmp_path / "runs.xz")]
+    words = [sys.executable, "-c", IN_TURN, json.dumps([["sweep", "smoke", "--for", "15s"], pack])]
+    done = subprocess.run(words, env=os.environ | bare, capture_output=True, text=True, check=False)
+    swept, packed = done.stdout.splitlines()
+    assert " trained, 0 were complete, " in swept and " remain (about " in swept, done.stderr
+    assert packed.startswith("packed: "), done.stderr
     assert (tmp_path / "runs.xz").exists()
 
 

@@ -38,8 +38,8 @@ class Terminal(io.StringIO):
 def test_lines_at_intervals_say_cell_progress_and_time(tmp_path: Path) -> None:
     stream = io.StringIO()
     train = "from gendyn_lite.train.history import Progress\nimport time"
-    steps = "with Progress(40, enabled=False, label='runs', unit='run') as bar:\n    bar.advance(30)\n    time.sleep(2)"
-    path = chapter_of(tmp_path, train, f"time.sleep(0.6)\n{steps}")
+    steps = "with Progress(40, enabled=False, label='runs', unit='run') as bar:\n    bar.advance(30)\n    time.sleep(1)"
+    path = chapter_of(tmp_path, train, f"time.sleep(0.4)\n{steps}")
     with Live("chapter", Line(stream, 0.2), expected=3600) as live:
         notebooks.run(path, out=tmp_path / "out", reached=live.reach)
     lines = stream.getvalue().splitlines()
