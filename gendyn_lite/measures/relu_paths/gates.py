@@ -207,6 +207,8 @@ class Unseen(TorchDispatchMode):
 
 def uncompiled(model: nn.Module) -> nn.Module:
     """The network inside of ``torch.compile``, whose gates can be seen."""
+    if not isinstance(model, nn.Module):
+        raise UserError(f"the network is a {type(model).__name__}, expected a torch.nn.Module")
     return getattr(model, "_orig_mod", model)
 
 
