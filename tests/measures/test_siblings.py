@@ -409,6 +409,10 @@ ROWS = {
     "sorted": over(by_size),
     "queries": over(lambda s, x: s.out(s.first(x) * s.asked(torch.eye(12).double()).relu().mean(0)),
                     asked=nn.Linear(12, 6)),
+    "a number for each image": over(
+        lambda s, x: s.out(torch.func.vmap(lambda row: s.first(row).relu())(x)), first=nn.Linear(8, 12),
+        out=nn.Linear(12, 3),
+    ),
     "as many places as images": over(lambda s, x: s.out((s.first(x) * torch.ones(12, 1, 1)).relu().mean(0))),
 }  # fmt: skip
 test_rows_of_gates_that_are_not_the_images_are_refused = refused(

@@ -158,8 +158,8 @@ def _by_layer(
         seen.append(gate.name)
         if layers is not None and gate.name not in layers:
             return gate.run()
-        if gate.z.shape[:1] != (count,):
-            told = f"gate {gate.name!r} sees {list(gate.z.shape)} for {count} images, expected [n, ...]"
+        if gate.z.shape[:1] != (count,) or gate.z.dim() < 2:
+            told = f"gate {gate.name!r} sees {list(gate.z.shape)} for {count} images, expected [n, units, ...]"
             raise UserError(f"{told}: leave it out with layers=[...]")
         if gate.name not in found:
             rows[gate.name] = gate.z[list(_looked_at(count))].detach().clone()
