@@ -563,6 +563,7 @@ def test_a_few_rows_that_are_mixed_in_large_batches_alone_are_refused(name, meas
 def test_what_mixes_is_named_with_its_module():
     said = "example 7 is another one among fewer examples: .*, maybe by {}: make that work on each"
     check_refused(OVER_MANY["gram"], said.format("select in its forward"), FEW["one reads its neighbour"])
+    torch.manual_seed(0)
     inner = nn.Sequential(nn.Linear(8, 8), FEW["one reads its neighbour"]).double()
     check_refused(OVER_MANY["gram"], said.format(r"select in '1' \(Net\)"), inner)
 

@@ -92,7 +92,7 @@ BENDS = (
     *(torch.tanh, torch.sigmoid, torch.clamp, torch.clip, torch.abs, torch.maximum, torch.minimum, torch.square),
     *(Tensor.tanh, Tensor.sigmoid, Tensor.clamp, Tensor.clip, Tensor.clamp_min, Tensor.clamp_max, Tensor.abs),
     *(Tensor.clamp_, Tensor.tanh_, Tensor.sigmoid_, Tensor.maximum, Tensor.minimum, torch.clamp_min, torch.clamp_max),
-    *(Tensor.clamp_min_, Tensor.clamp_max_, Tensor.clip_, Tensor.abs_, Tensor.square, torch.fmax, torch.fmin),
+    *(Tensor.clamp_min_, Tensor.clamp_max_, Tensor.clip_, Tensor.abs_, torch.fmax, torch.fmin),
     *(torch.selu, torch.selu_, torch.celu, torch.celu_, torch.threshold, torch.threshold_, torch.where, Tensor.where),
     *(torch.exp, Tensor.exp, torch.sin, Tensor.sin, torch.cos, Tensor.cos, torch.erf, Tensor.erf),
 )
