@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, RandomSampler, SubsetRandomSampler, WeightedRandomSampler
 
+from gendyn_lite.config import shown
 from gendyn_lite.data.types import ImageData, Split
 from gendyn_lite.errors import UserError
 
@@ -91,7 +92,8 @@ def tensors(loader: DataLoader[Any]) -> tuple[Tensor, Tensor]:
     >>> tensors(DataLoader(list(zip(torch.eye(3), torch.arange(3))), batch_size=2))[1]
     tensor([0, 1, 2])
     """
-    if isinstance(loader.sampler, RandomSampler | SubsetRandomSampler | WeightedRandomSampler):
+    samplers = loader.sampler, getattr(loader.batch_sampler, "sampler", None)
+    if any(isinstance(sampler, RandomSampler | SubsetRandomSampler | WeightedRandomSampler) for sampler in samplers):
         raise UserError("the loader shuffles, so that rows would be other examples at each call: set shuffle=False")
     pairs = [_pair(batch, number) for number, batch in enumerate(loader)]
     if not pairs:
@@ -102,18 +104,38 @@ def tensors(loader: DataLoader[Any]) -> tuple[Tensor, Tensor]:
 
 def _stacked(dataset: Any) -> tuple[Tensor, list[int]]:
     """The inputs [n, ...] and labels [n] of all examples."""
+    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+        told = f"the data set is a {type(dataset).__name__}, which has no length or cannot be indexed"
+        raise UserError(f"{told}: expected examples dataset[0], dataset[1], …; for a DataLoader, give loader.dataset")
     images, labels = [], []
     for number in range(len(dataset)):
         image, label = _pair(dataset[number], number)
+        if getattr(image, "mode", None) == "P":  # numbers of colours, not colours
+            raise UserError(f"example {number} is a picture with a palette: convert it, image.convert('RGB')")
         values = image if isinstance(image, Tensor) else torch.from_numpy(np.array(image))
         if not isinstance(image, Tensor | np.ndarray) and values.ndim == 3:  # PIL images have their channels last
             values = values.permute(2, 0, 1)
         images.append(values)
-        labels.append(int(label))
+        labels.append(_whole(label, number))
+    kinds = sorted({str(image.dtype).removeprefix("torch.") for image in images})
+    if len(kinds) > 1:
+        raise UserError(f"the examples are {' and '.join(kinds)}, expected one type: convert them alike")
     shapes = {tuple(image.shape) for image in images}
     if len(shapes) != 1:
         raise UserError(f"the examples have {len(shapes)} shapes, expected one, and at least one example: resize them")
     return torch.stack(images), labels
+
+
+def _whole(label: Any, number: int) -> int:
+    """A label as a number of its class; what `int` would cut off or make of a text is none."""
+    try:
+        if not isinstance(label, str) and int(label) == label:
+            return int(label)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        pass
+    shape = list(getattr(label, "shape", ()))
+    kind = f"of shape {shape}" if shape else shown(label)
+    raise UserError(f"the label of example {number} is {kind}, expected the number of its class, a whole one from 0")
 
 
 def _pair(example: Any, number: int) -> tuple[Any, Any]:
@@ -163,11 +185,11 @@ def _own_split(part: str, x: Any, y: Any) -> Split:
 
 
 def _tensor(name: str, value: Any) -> Tensor:
-    """Convert anything that numpy can make an array of to a tensor."""
+    """Copy a tensor, or convert anything that numpy can make an array of to one."""
     if isinstance(value, Tensor):
-        return value
+        return value.detach().clone()  # as below: what is done to the original is not seen by the fingerprint
     try:
         array = np.ascontiguousarray(value)
-        return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
+        return torch.from_numpy(array.astype(array.dtype.newbyteorder("=")))
     except (TypeError, ValueError) as error:
         raise UserError(f"{name} is not an array of numbers ({error}): expected one, or a tensor") from None

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures.per_example.checks import check_number, check_whole
+from gendyn_lite.measures.per_example.checks import check_logits, check_number, check_whole
 from gendyn_lite.measures.per_example.guards import check_eval
 from gendyn_lite.measures.per_example.layers import hooked
 
@@ -49,7 +49,7 @@ def distance(model: nn.Module, start: Mapping[str, Tensor]) -> float:
         start: The parameters before training, by name.
 
     Raises:
-        UserError: A parameter is missing in `start`, or has another shape there.
+        UserError: A parameter is missing in `start`, has another shape there, or is the network's own and not a copy.
 
     Source: Jiang et al. (2020), Appendix C, 'distance from initialization'.
 
@@ -63,6 +63,9 @@ def distance(model: nn.Module, start: Mapping[str, Tensor]) -> float:
         if before is None or before.shape != value.shape:
             told = "missing" if before is None else f"of shape {tuple(before.shape)}, expected {tuple(value.shape)}"
             raise UserError(f"parameter {name!r} is {told} in what the network was: give that of this network")
+        if before.device == value.device and before.data_ptr() == value.data_ptr() and value.numel():
+            told = f"parameter {name!r} in what the network was is that of the network, and moves with it"
+            raise UserError(f"{told}: keep copies before training, value.detach().clone()")
         total += float((value.detach().double() - before.detach().to(value).double()).square().sum())
     return math.sqrt(total)
 
@@ -128,7 +131,8 @@ def spectral(model: nn.Module, in_shape: tuple[int, ...]) -> float:
 
     with torch.no_grad(), hooked(weighted, note):
         model(torch.zeros(1, *in_shape).to(next(model.parameters())))
-    return sum(math.log(_largest_singular_value(module, shapes[module])) for module in weighted)
+    largest = [_largest_singular_value(module, shapes[module]) for module in weighted]
+    return sum(math.log(value) if value > 0 else -math.inf for value in largest)
 
 
 def _largest_singular_value(module: nn.Module, in_shape: tuple[int, ...]) -> float:
@@ -151,7 +155,8 @@ def _largest_singular_value(module: nn.Module, in_shape: tuple[int, ...]) -> flo
 def _check_layers(model: nn.Module, plain: tuple[type[nn.Module], ...]) -> None:
     """Refuse a network with a layer that is neither linear nor convolutional nor of the kinds in `plain`."""
     for name, module in model.named_modules():
-        if not isinstance(module, (nn.Linear, nn.Conv2d, *plain)):
+        kinds = [kind for kind in (nn.Linear, nn.Conv2d, *plain) if isinstance(module, kind)]
+        if not any(type(module).forward is kind.forward and "forward" not in vars(module) for kind in kinds):
             what = f"layer {name!r} is a {type(module).__name__}" if name else f"it is a {type(module).__name__}"
             raise UserError(f"norms over layers are of networks of linear and convolutional ones, and {what}")
 
@@ -178,9 +183,10 @@ def margin(model: nn.Module, x: Tensor, y: Tensor, *, quantile: float = 0.1) -> 
     check_number("quantile", quantile, "a number in [0, 1]", lambda value: 0 <= value <= 1)
     if not len(x):
         raise UserError("x has no example, expected at least one")
-    logits = torch.cat([model(part) for part in x.split(500)]).double()
-    if logits.shape[1] < 2:
+    parts = [model(part) for part in x.split(500)]
+    if isinstance(parts[0], Tensor) and parts[0].dim() == 2 and parts[0].shape[1] < 2:
         raise UserError("the network has one output, and a margin is between two: expected logits of two classes")
+    logits = _of_labels(parts, x, y)
     own = logits.gather(1, y[:, None])[:, 0]
     others = logits.scatter(1, y[:, None], -torch.inf).amax(1)
     return float((own - others).quantile(quantile))
@@ -218,6 +224,8 @@ def sharpness(model: nn.Module, x: Tensor, y: Tensor, *, sigma: float = 0.1, dra
         raise UserError("x has no example, expected at least one")
     moved, generator = deepcopy(model), torch.Generator().manual_seed(seed)
     before, rises = _loss(model, x, y), []
+    if not math.isfinite(before):
+        raise UserError(f"the loss is {before}, of which there is no rise: has training diverged?")
     for _ in range(draws):
         noise = [torch.randn(value.shape, generator=generator).to(value) for value in model.parameters()]
         for way in (sigma, -sigma):
@@ -228,9 +236,21 @@ def sharpness(model: nn.Module, x: Tensor, y: Tensor, *, sigma: float = 0.1, dra
 
 
 def _loss(model: nn.Module, x: Tensor, y: Tensor) -> float:
-    parts = zip(x.split(500), y.split(500), strict=True)
-    total = sum(float(F.cross_entropy(model(part).double(), labels, reduction="sum")) for part, labels in parts)
-    return total / len(y)
+    logits = _of_labels([model(part) for part in x.split(500)], x, y)
+    parts = zip(logits.split(500), y.split(500), strict=True)
+    return sum(float(F.cross_entropy(part, labels, reduction="sum")) for part, labels in parts) / len(y)
+
+
+def _of_labels(parts: list[Tensor], x: Tensor, y: Tensor) -> Tensor:
+    """The logits in float64, refused where they, or the labels, are none; NaN too, which would pass for a number."""
+    if len(x) != len(y):
+        raise UserError(f"x has {len(x)} examples and y {len(y)}: expected one label for each example")
+    for part, labels in zip(parts, y.split(500), strict=True):
+        check_logits(part, labels, True)
+    logits = torch.cat(parts).double()
+    if logits.isnan().any():
+        raise UserError("the network gives NaN: are its weights and the examples finite?")
+    return logits
 
 
 def gradient_noise(gram: Tensor) -> float:
@@ -250,9 +270,14 @@ def gradient_noise(gram: Tensor) -> float:
     >>> gradient_noise(torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
     2.0
     """
+    if not isinstance(gram, Tensor) or gram.dim() != 2 or gram.shape[0] != gram.shape[1]:
+        told = list(gram.shape) if isinstance(gram, Tensor) else type(gram).__name__
+        raise UserError(f"the Gram matrix is {told}, expected [n, n]; of a dict of layers take one")
     n = len(gram)
     if n < 2:
         raise UserError(f"the spread of {n} gradient is not defined: expected at least two examples")
+    if not torch.isfinite(gram).all():
+        raise UserError("the Gram matrix has values that are not finite: take it of gradients that are")
     gram = gram.double()
     mean = float(gram.mean())
     spread = (float(gram.diagonal().mean()) - mean) * n / (n - 1)

@@ -21,7 +21,7 @@ from gendyn_lite.threads import keep_freed_memory, threads
 from gendyn_lite.train.device import Precision, choose_device, own_generator, repeatable, threads_for
 from gendyn_lite.train.distributed import joined
 from gendyn_lite.train.history import History, Row
-from gendyn_lite.train.probes import Probe, evaluated_epochs, evaluated_steps, totals
+from gendyn_lite.train.probes import Probe, check_network, evaluated_epochs, evaluated_steps, totals
 from gendyn_lite.train.run import Options, Run
 from gendyn_lite.train.step import Step, make_optimizer
 
@@ -103,6 +103,7 @@ def fit(
     >>> [row["epoch"] for row in history.rows], history.last["test_accuracy"] > 0.8
     ([0, 1, 2, 3, 4, 5], True)
     """
+    check_network(model)
     chosen = choose_device(device)
     ranks = joined(chosen)
     probes, folder = dict(probes or {}), None if checkpoint_dir is None else Path(checkpoint_dir)

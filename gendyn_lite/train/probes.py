@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parameter import is_lazy
 
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data import ImageData
@@ -30,6 +31,25 @@ EARLY, EVERY = (1 / 16, 1 / 8, 1 / 4, 1 / 2), 8
 Batch = tuple[Tensor, Tensor]
 # For each network inside `reestimated_statistics`: its batch-norm buffers and their original values.
 _running: WeakKeyDictionary[nn.Module, list[tuple[Tensor, Tensor]]] = WeakKeyDictionary()
+
+
+def check_network(model: nn.Module) -> None:
+    """Refuse what is no network, has no weights yet, or gives gradients that the optimizer does not take.
+
+    >>> check_network(nn.Embedding(2, 3, sparse=True))
+    Traceback (most recent call last):
+    gendyn_lite.errors.UserError: '' (Embedding) gives sparse gradients, which SGD does not take here: make it ...
+    """
+    if not isinstance(model, nn.Module):
+        raise UserError(f"the network is a {type(model).__name__}, expected a torch.nn.Module")
+    for name, module in model.named_modules():
+        told = f"{name!r} ({type(module).__name__})"
+        if any(is_lazy(value) for value in module.parameters(recurse=False)):
+            raise UserError(f"{told} has no weights yet: run the network on an example first")
+        if any(value.is_meta for value in module.parameters(recurse=False)):
+            raise UserError(f"{told} has no weights (device meta): give it some first, model.to_empty(device=...)")
+        if isinstance(module, nn.Embedding | nn.EmbeddingBag) and module.sparse:
+            raise UserError(f"{told} gives sparse gradients, which SGD does not take here: make it with sparse=False")
 
 
 def check_fits(model: nn.Module, data: ImageData, x: Tensor) -> None:
@@ -51,14 +71,20 @@ def check_fits(model: nn.Module, data: ImageData, x: Tensor) -> None:
         if any(size > 1 and stride == 0 for size, stride in zip(parameter.shape, parameter.stride(), strict=True)):
             raise UserError(f"{name} is an expanded tensor, whose entries share memory: clone it before training")
     try:
-        with torch.no_grad():
-            shape = tuple(model.eval()(x[:1]).shape)
+        with torch.enable_grad():
+            logits = model.eval()(x[:2])
     except (RuntimeError, ValueError) as error:
         reason = first_line(error)
         raise UserError(f"the network does not take inputs of shape {tuple(x.shape[1:])}: {reason}") from error
-    if shape != (1, data.num_classes):
+    if not isinstance(logits, Tensor) or logits.dim() == 0 or len(logits) != len(x[:2]):
+        told = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise UserError(f"the network gives {told} for {len(x[:2])} inputs, expected logits for each of them")
+    shape = tuple(logits.shape)
+    if shape[1:] != (data.num_classes,):
         named = f"{data.name} has {data.num_classes} classes: build it with num_classes={data.num_classes}"
         raise UserError(f"the network gives outputs of shape {shape[1:]}, but {named}")
+    if not logits.requires_grad:
+        raise UserError("the network's outputs have no gradient (does it detach them?): there is nothing to train")
 
 
 def totals(model: nn.Module, batches: Iterable[Batch], precision: Precision, device: torch.device) -> Tensor:

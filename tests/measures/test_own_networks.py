@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils import prune
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
 from gendyn_lite.measures.fisher import diagonal, influence
 from gendyn_lite.measures.intervals import generalization_interval
@@ -158,6 +158,31 @@ REFUSED = {
     "the batch's largest value": (
         lambda: diagonal(noisy(lambda h: h / h.amax()), X, Y), "the network mixes the examples of a batch"
     ),
+    "a batch of one size": (
+        lambda: gradient_gram(noisy(lambda h: h.view(12, 6)), X, Y),
+        r"does not take one example of shape \(8,\) \(float64\) by itself: shape '\[12, 6\]' is invalid",
+    ),
+    "examples of another shape": (
+        lambda: influence(net(), X, Y, X[:, :5], eps=1e-3), r"does not take one example of shape \(5,\).*mat1 and mat2"
+    ),
+    "no network": (lambda: gradient_gram(torch.relu, X, Y), r"network is a builtin.*, expected a torch.nn.Module"),
+    "no network for paths": (lambda: record_paths([net()], X), "network is a list, expected a torch.nn.Module"),
+    "output gives nothing": (lambda: gradient_gram(PAIR, X, Y, output=lambda out: None), "does it lack a return"),
+    "a mask of no parameter": (
+        lambda: influence(net(), X, Y, X, eps=1e-3, masks={"weight": X}), "unknown parameter of masks= 'weight'"
+    ),
+    "a mask of another shape": (
+        lambda: influence(net(), X, Y, X, eps=1e-3, masks={"0.weight": X}), r"masks\['0.weight'\] has shape \[12, 8\]"
+    ),
+    "a loss that counts": (
+        lambda: gradient_gram(net(), X, Y, loss=lambda o, t: o.argmax(1) != t), "loss is bool, which has no gradient"
+    ),
+    "a loss that is a number": (lambda: gradient_gram(net(), X, Y, loss=lambda o, t: 1.0), "the loss has shape float"),
+    "targets of NaN": (
+        lambda: gradient_gram(net(), X, TARGETS * torch.nan, loss=lambda o, t: ((o - t[:, None]) ** 2).sum(1)),
+        "the gradient of example 0 and 11 more is not finite",
+    ),
+    "groups in a list": (lambda: gradient_gram(net(), X, Y, groups=["0"]), "groups is a list, expected a dict"),
     "examples as a sequence": (
         lambda: gradient_gram(Net(lambda s, x: s.memory(x)[0], memory=nn.GRU(8, 3)).double(), X, Y),
         "the network mixes the examples of a batch",
@@ -557,8 +582,10 @@ def test_a_loader_stands_for_inputs_and_labels():
         lambda model, x: influence(model, X, Y, x, eps=1e-3),
         lambda model, x: generalization_interval(model, x, X),
     )
+    by_batch = DataLoader(pairs, batch_sampler=BatchSampler(RandomSampler(pairs), 5, drop_last=False))
     for measure in (gradient_gram, squared_norms, diagonal, record_paths, *others):
-        check_refused(measure, "the loader shuffles, .* shuffle=False", model, shuffled)
+        for loader in (shuffled, by_batch):
+            check_refused(measure, "the loader shuffles, .* shuffle=False", model, loader)
 
 
 def test_logits_of_a_tuple_are_measured_with_output():

@@ -166,6 +166,18 @@ def tokens(**options):
                words=nn.Embedding(7, 6, **options), out=nn.Linear(6, 3))  # fmt: skip
 
 
+def put_back(s, x):
+    """Two rows, of which neither is the hardest, are exchanged for a layer, as where nearly sorted ones are sorted."""
+    order = [*range(7), 8, 7, *range(9, len(x))] if len(x) == 12 else list(range(len(x)))
+    return s.out(s.first(x[order]).relu()[order])
+
+
+def by_key(s, x):
+    """Examples that are sorted, and put back."""
+    order = (x.argmax(1) + torch.arange(0, 1, 1 / 64)[: len(x)]).argsort()
+    return s.out(s.first(x[order]).relu()[order.argsort()])
+
+
 RIGHT = {
     "an autograd function": lambda: over(lambda s, x: s.out(Reversal.apply(s.first(x)).relu())),
     "a parametrization": parametrized,
@@ -191,6 +203,9 @@ RIGHT = {
     "one use without gradient": lambda: over(without_gradient),
     "a detached weight": lambda: over(lambda s, x: s.out((s.first(x) + F.linear(x, s.first.weight.detach())).relu())),
     "an embedding of bounded norm": lambda: tokens(max_norm=10.0),
+    "two rows exchanged": lambda: over(put_back),
+    "sorted, and put back": lambda: over(by_key),
+    "no outputs": lambda: over(lambda s, x: s.out(torch.cat([s.first(x).relu(), s.none(x)], 1)), none=nn.Linear(8, 0)),
     "axes turned": lambda: over(lambda s, x: s.out(s.first(x.flip(1)).relu().flip(1))),
     "an expanded input": lambda: over(lambda s, x: s.out(s.first(x[:, None].expand(-1, 4, -1)).relu().sum(1))),
     "an instance norm": lambda: nn.Sequential(
@@ -341,6 +356,17 @@ def test_a_sibling_that_would_be_silently_wrong_is_refused(name, measure):
     check_refused(MEASURES[measure], said, model)
 
 
+def test_gates_of_sorted_images_are_refused_wherever_the_images_that_are_looked_at_go():
+    order = [0, 1, 4, 3, 2, 5, 6, 7, 8, 9, 10, 11]
+    x = torch.cat([X[:, :7], torch.tensor(order)[:, None].double()], dim=1)
+
+    def forward(s, x):
+        places = x[:, 7].argsort()
+        return s.out(s.first(x[places]).relu()[places.argsort()])
+
+    check_refused(record_paths, "gate 'relu' has other rows", over(forward), x)
+
+
 def in_single(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model).float().eval()
 
@@ -383,6 +409,10 @@ ROWS = {
     "sorted": over(by_size),
     "queries": over(lambda s, x: s.out(s.first(x) * s.asked(torch.eye(12).double()).relu().mean(0)),
                     asked=nn.Linear(12, 6)),
+    "a number for each image": over(
+        lambda s, x: s.out(torch.func.vmap(lambda row: s.first(row).relu())(x)), first=nn.Linear(8, 12),
+        out=nn.Linear(12, 3),
+    ),
     "as many places as images": over(lambda s, x: s.out((s.first(x) * torch.ones(12, 1, 1)).relu().mean(0))),
 }  # fmt: skip
 test_rows_of_gates_that_are_not_the_images_are_refused = refused(
@@ -533,6 +563,7 @@ def test_a_few_rows_that_are_mixed_in_large_batches_alone_are_refused(name, meas
 def test_what_mixes_is_named_with_its_module():
     said = "example 7 is another one among fewer examples: .*, maybe by {}: make that work on each"
     check_refused(OVER_MANY["gram"], said.format("select in its forward"), FEW["one reads its neighbour"])
+    torch.manual_seed(0)
     inner = nn.Sequential(nn.Linear(8, 8), FEW["one reads its neighbour"]).double()
     check_refused(OVER_MANY["gram"], said.format(r"select in '1' \(Net\)"), inner)
 

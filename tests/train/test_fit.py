@@ -182,12 +182,30 @@ def expanded(network):
     return network
 
 
+class Given(nn.Sequential):
+    """A layer, and a function of what it gives."""
+
+    def __init__(self, function):
+        super().__init__(nn.Flatten(), nn.Linear(64, 10))
+        self.function = function
+
+    def forward(self, x):
+        return self.function(super().forward(x))
+
+
 NORM = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 10))
 REFUSED = {  # what becomes of the network and of the labels; options; message
     "classes": (lambda m: mlp(9, 8), 0, {}, r"gives outputs of shape \(9,\), but digits has 10"),
     "inputs": (lambda m: mlp(10, 9), 0, {}, r"does not take inputs of shape \(1, 8, 8\): .*mat1"),
     "labels": (lambda m: m, 1, {}, "labels span 1 to 10, expected 0 to 9"),
     "frozen": (lambda m: m.requires_grad_(False), 0, {}, "no parameter that requires a gradient"),
+    "no network": (lambda m: torch.relu, 0, {}, "network is a builtin_function_or_method, expected a torch.nn.Module"),
+    "a tuple": (lambda m: Given(lambda x: (x, x)), 0, {}, "the network gives tuple for 2 inputs, expected logits"),
+    "over the batch": (lambda m: Given(lambda x: x.mean(0, keepdim=True)), 0, {}, r"gives \(1, 10\) for 2 inputs"),
+    "detached": (lambda m: Given(lambda x: x.detach()), 0, {}, "the network's outputs have no gradient"),
+    "lazy": (lambda m: nn.Sequential(nn.LazyLinear(10)), 0, {}, r"'0' \(LazyLinear\) has no weights yet"),
+    "meta": (lambda m: m.to("meta"), 0, {}, r"has no weights \(device meta\): give it some first"),
+    "sparse": (lambda m: nn.Sequential(m, nn.Embedding(2, 3, sparse=True)), 0, {}, r"'1' \(Embedding\) gives sparse"),
     "expanded": (expanded, 0, {}, "bias is an expanded tensor, whose entries share memory"),
     "batch of one": (lambda m: NORM, 0, {}, "batch-norm cannot normalize a batch of 1: choose batch_size or"),
     "device": (lambda m: m, 0, {"device": "gpu"}, "device 'gpu' cannot be used"),

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import grad, jvp
 
-from gendyn_lite.errors import UserError, first_line
+from gendyn_lite.errors import UserError, first_line, unknown_name
 from gendyn_lite.measures.fisher.information import ignored
 from gendyn_lite.measures.per_example import apart, checks, layers
 from gendyn_lite.measures.per_example.alone import for_each, lone, with_values
@@ -72,7 +72,9 @@ class Steps:
     ) -> None:
         self._model, self._x, self._y, self._eps, self._loss = model, x, y, eps, loss
         self._fisher, self._masks = fisher, masks
+        layers.seen(model, x)  # whose error names the shape
         self._values = {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
+        _check_masks(masks, self._values)
         self.bytes = sum(value.numel() * value.element_size() for value in self._values.values())
         with torch.no_grad(), lag_is_told(model):
             self.logits = apart.own_outputs(model, x, model)
@@ -105,6 +107,15 @@ class Steps:
             shares = [(self._fisher[name] * part.square()).sum() for name, part in g.items()]
             row["diagonal"] = half * torch.stack(shares).sum()
         return row
+
+
+def _check_masks(masks: Values, values: Values) -> None:
+    for name, mask in masks.items():
+        if name not in values:
+            raise unknown_name("parameter of masks=", name, list(values))
+        if mask.shape != values[name].shape:
+            shapes = f"has shape {list(mask.shape)}, expected {list(values[name].shape)} as the parameter"
+            raise UserError(f"masks[{name!r}] {shapes}")
 
 
 def divergence(log_p: Tensor, moved: Tensor) -> Tensor:

@@ -116,8 +116,9 @@ class _Linear:
 
     def __init__(self, use: Use) -> None:
         self.inputs = use.a.shape[-1]
-        self._a = use.a.reshape(len(use.a), 1, -1, self.inputs)
-        self.z = use.z.reshape(len(use.z), 1, -1, use.z.shape[-1]).transpose(2, 3)
+        places = math.prod(use.a.shape[1:-1])
+        self._a = use.a.reshape(len(use.a), 1, places, self.inputs)
+        self.z = use.z.reshape(len(use.z), 1, places, use.z.shape[-1]).transpose(2, 3)
 
     def patches(self, start: int, stop: int) -> Tensor:
         return self._a[start:stop]

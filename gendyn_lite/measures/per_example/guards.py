@@ -33,6 +33,8 @@ def check_eval(model: nn.Module) -> None:
     Traceback (most recent call last):
     gendyn_lite.errors.UserError: '1' (Dropout) is in train mode and draws at random: call model.eval() first
     """
+    if not isinstance(model, nn.Module):
+        raise UserError(f"the network is a {type(model).__name__}, expected a torch.nn.Module")
     for name, module in model.named_modules():
         _check_plain(name, module)
         if module.training and isinstance(module, _BatchNorm):
@@ -58,7 +60,14 @@ def reading(model: nn.Module, output: Output) -> Iterator[None]:
     if output is None:
         yield
         return
-    handle = model.register_forward_hook(lambda module, given, out: output(out))
+
+    def read(module: nn.Module, given: object, out: Any) -> Tensor:
+        logits = output(out)
+        if logits is None:  # which a hook would take for no change
+            raise UserError("output= gives None of what the network gives, expected the logits: does it lack a return?")
+        return logits
+
+    handle = model.register_forward_hook(read)
     try:
         yield
     finally:

@@ -13,6 +13,9 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from gendyn_lite.errors import UserError, first_line
+from gendyn_lite.measures.per_example.checks import dtype_name
+
 KINDS: dict[type[nn.Module], str] = {
     **dict.fromkeys((nn.Linear, nn.Conv1d, nn.Conv2d), "affine"),
     **dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.LayerNorm, nn.GroupNorm), "scale"),
@@ -96,12 +99,14 @@ def plan(model: nn.Module, only: Collection[str] | None = None) -> Plan:
         kind = None if module._forward_hooks else kind_of(module)  # a hook may change the output
         for role, value in module.named_parameters(recurse=False, remove_duplicate=False):
             users[id(value)].append((module, kind, role))
+    empty = {id(value) for _, value in trainable if not value.numel()}
     layers: dict[tuple[nn.Module, ...], Layer] = {}
     without = []
     for key, name in names.items():
         modules, kinds, roles = zip(*users[key], strict=True)
         kind, role = kinds[0], roles[0]
-        if len(set(zip(kinds, roles, strict=True))) > 1 or kind is None or role not in ("weight", "bias"):
+        several = len(set(zip(kinds, roles, strict=True))) > 1
+        if several or kind is None or role not in ("weight", "bias") or key in empty:
             without.append(name)
         else:  # a weight and a bias of the same modules share an entry
             layers[modules] = layers.get(modules, Layer(layer_name(name), kind, modules))._replace(**{role: name})
@@ -219,6 +224,17 @@ class Seen(NamedTuple):
     elsewhere: frozenset[int]
 
 
+def _run_one(model: nn.Module, x: Tensor) -> None:
+    """Run the first example by itself, refused in one line where the network does not take it."""
+    try:
+        model(x[:1])
+    except (UserError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # whatever somebody's forward raises
+        told = f"the network does not take one example of shape {tuple(x.shape[1:])} ({dtype_name(x)}) by itself"
+        raise UserError(f"{told}: {first_line(error)}") from error
+
+
 _known: WeakKeyDictionary[nn.Module, dict[object, Seen]] = WeakKeyDictionary()
 
 
@@ -242,6 +258,6 @@ def seen(model: nn.Module, x: Tensor) -> Seen:
                     elsewhere.add(id(module))
 
         with torch.no_grad(), hooked(model.modules(), look):
-            model(x[:1])
+            _run_one(model, x)
         known[key] = Seen(COPIES * sum(sizes), frozenset(elsewhere))
     return known[key]

@@ -16,9 +16,9 @@ from torch.utils.checkpoint import CheckpointError
 
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures.per_example.alone import FITTED, TOLERANCE, Lone, Loss, cross_entropy, frozen, gradients
-from gendyn_lite.measures.per_example.apart import check_all_rows, check_alone, check_loss, check_rows, unmoved
+from gendyn_lite.measures.per_example.apart import Look, check_all_rows, check_alone, check_loss, check_rows, unmoved
 from gendyn_lite.measures.per_example.beside import Beside
-from gendyn_lite.measures.per_example.checks import check_logits, usable
+from gendyn_lite.measures.per_example.checks import check_logits, dtype_name, usable
 from gendyn_lite.measures.per_example.lag import lag_is_told
 from gendyn_lite.measures.per_example.layers import Plan, seen, warn
 from gendyn_lite.measures.per_example.rowwise import RowWise
@@ -74,9 +74,12 @@ def visit(  # noqa: PLR0917 (what is asked, and what receives the answer)
         logits = taps.run(model, given, *checks, rows=rows)
         check_logits(logits, y, loss is cross_entropy)
         losses = loss(logits, usable(y))
-        if losses.shape != (len(x),):
-            told = f"the loss has shape {tuple(losses.shape)}"
+        shape = tuple(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
+        if shape != (len(x),):
+            told = f"the loss has shape {shape}"
             raise UserError(f"{told}, expected one value for each of {len(x)} examples")
+        if not losses.is_floating_point():
+            raise UserError(f"the loss is {dtype_name(losses)}, which has no gradient: expected one in floating point")
         if not plan.alone:
             _check_graph(losses)
             if len(x) > 1 and loss is not cross_entropy and not drawn:
@@ -87,7 +90,8 @@ def visit(  # noqa: PLR0917 (what is asked, and what receives the answer)
                 plan.used = taps.lone and taps.lone.used
             check_alone(model, x, seen=taps.lone is not None and loss is cross_entropy)
             # Not `given`: in few examples its layout takes longer.
-            _check_rows(model, x.detach(), logits, proved=proved, seen=isinstance(taps.lone, Beside))
+            look = None if proved else taps.in_order
+            _check_rows(model, x.detach(), logits, look=look, seen=isinstance(taps.lone, Beside))
             plan.alone = len(x) > 1
         taps.forward_is_done()
         if losses.requires_grad:
@@ -122,22 +126,22 @@ def _check_graph(losses: Tensor) -> None:
         left += [parent for parent, _ in node.next_functions]
 
 
-def _check_rows(model: nn.Module, x: Tensor, logits: Tensor, *, proved: bool, seen: bool) -> None:
+def _check_rows(model: nn.Module, x: Tensor, logits: Tensor, *, look: Look, seen: bool) -> None:
     """Compare examples with themselves among others, where a network computes precisely enough.
 
     Args:
         model: The network.
         x: Inputs.
         logits: What it gave for them.
-        proved: Whether no operation mixes examples, so that few of them tell of all.
+        look: What to enter where all are compared; None where no operation mixes them, so that few tell of all.
         seen: Whether a `Beside` has compared few.
     """
     if len(x) < 2 or logits.dtype != next(model.parameters()).dtype:
         return
     if not seen:
         check_rows(model, x, logits)
-    if not proved:
-        check_all_rows(model, x, logits)
+    if look is not None:
+        check_all_rows(model, x, logits, look)
 
 
 Known = tuple[object, frozenset[str], frozenset[str] | None]  # its state; parameters without a formula, and in use

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from gendyn_lite.errors import UserError
+from gendyn_lite.measures.per_example.apart import same_row
 from gendyn_lite.measures.per_example.layers import Layer, Plan, Use, fewest_axes, hooked, wide
 from gendyn_lite.measures.per_example.rowwise import RowWise
 
@@ -61,6 +62,8 @@ class Taps(TorchFunctionMode):
         self.lone: Judge | None = None  # if given, checks every layer
         self._rows: RowWise | None = None
         self.proved = True  # whether all layers were proved to have the examples on the first axis
+        # Digests of what layers read for which that is not proved.
+        self._read: defaultdict[nn.Module, list[Tensor]] = defaultdict(list)
 
     def run(
         self, model: nn.Module, x: Tensor, *checks: AbstractContextManager[Any], rows: RowWise | None = None
@@ -88,13 +91,15 @@ class Taps(TorchFunctionMode):
     def leave(self, module: nn.Module, args: Any, kwargs: Any, out: Tensor) -> Tensor:
         """Hook after the call: return the same output, with a tap for its gradient."""
         self._inside = None
-        given = args[0] if args else next(iter(kwargs.values()))
+        given = _given(args, kwargs)
         apart = given.dim() >= fewest_axes(module) and len(given) == len(out) == self._count
         if not apart or id(module) in self._elsewhere:
             for layer in self.layers[module]:  # their formulas do not apply
                 self._plan.outside.update(layer.parameters)
             return out
-        self.proved &= self._rows is not None and self._rows.holds(given) and self._rows.holds(out)
+        if self._rows is None or not (self._rows.holds(given) and self._rows.holds(out)):
+            self.proved = False
+            self._read[module].append(_digest(given))
         a, version = given.detach(), given._version
         for layer in self.layers[module]:
             self._expected[layer] += 1
@@ -112,6 +117,23 @@ class Taps(TorchFunctionMode):
             self._collect(Use(module, _full(a), _full(z)))
 
         return _Tap.apply(out, self.source, show)  # type: ignore[return-value]
+
+    @contextmanager
+    def in_order(self, rows: slice) -> Iterator[None]:
+        """Meanwhile some rows of the batch are run last first: layers that read them otherwise have no formula.
+
+        Examples that a network sorts, and puts back, are in another order for the layers between.
+        """
+        found = defaultdict[nn.Module, list[Tensor]](list)
+        with hooked(self._read, lambda module, args, kwargs, out: found[module].append(_digest(_given(args, kwargs)))):
+            yield
+        for module, digests in self._read.items():
+            expected = [digest[rows].flip(0) for digest in digests]
+            if [len(digest) for digest in expected] != [len(digest) for digest in found[module]] or not all(
+                same_row(*pair) for pair in zip(found[module], expected, strict=True)
+            ):
+                for layer in self.layers[module]:
+                    self._plan.outside.update(layer.parameters)
 
     def forward_is_done(self) -> None:
         """Mark the end of the forward pass, and drop layers with a parameter that is used outside of its module."""
@@ -148,6 +170,20 @@ class Taps(TorchFunctionMode):
             self._plan.outside.update(layer.parameters)  # its formula does not apply: a hook, another order, …
         elif uses:
             self._on_layer(layer, uses)
+
+
+def _given(args: Any, kwargs: Any) -> Tensor:
+    """What a layer is called with."""
+    return args[0] if args else next(iter(kwargs.values()))
+
+
+@torch.no_grad()
+def _digest(value: Tensor) -> Tensor:
+    """Two numbers of each row, [n, 2], in which no two rows are likely to agree."""
+    flat = value.detach().reshape(len(value), -1)
+    flat = flat if flat.is_floating_point() else flat.double()
+    places = torch.arange(flat.shape[1], dtype=torch.float64, device=flat.device)
+    return flat @ torch.stack([places.cos(), places.sin()], dim=1).to(flat.dtype)
 
 
 def _full(value: Tensor) -> Tensor:

@@ -94,6 +94,9 @@ BENDS = (
     *(torch.tanh, torch.sigmoid, torch.clamp, torch.clip, torch.abs, torch.maximum, torch.minimum, torch.square),
     *(Tensor.tanh, Tensor.sigmoid, Tensor.clamp, Tensor.clip, Tensor.clamp_min, Tensor.clamp_max, Tensor.abs),
     *(Tensor.clamp_, Tensor.tanh_, Tensor.sigmoid_, Tensor.maximum, Tensor.minimum, torch.clamp_min, torch.clamp_max),
+    *(Tensor.clamp_min_, Tensor.clamp_max_, Tensor.clip_, Tensor.abs_, torch.fmax, torch.fmin),
+    *(torch.selu, torch.selu_, torch.celu, torch.celu_, torch.threshold, torch.threshold_, torch.where, Tensor.where),
+    *(torch.exp, Tensor.exp, torch.sin, Tensor.sin, torch.cos, Tensor.cos, torch.erf, Tensor.erf),
 )
 OPERATIONS = ("relu", "relu6", "leaky_relu", "prelu", "_prelu_kernel")  # names of gates among ATen's operations
 DROPOUTS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout, torch.dropout)
@@ -210,6 +213,8 @@ class Unseen(RowWise):
 
 def uncompiled(model: nn.Module) -> nn.Module:
     """Return the original network inside ``torch.compile``, whose gates can be intercepted."""
+    if not isinstance(model, nn.Module):
+        raise UserError(f"the network is a {type(model).__name__}, expected a torch.nn.Module")
     return getattr(model, "_orig_mod", model)
 
 

@@ -164,8 +164,8 @@ def _by_layer(
         seen.append(gate.name)
         if layers is not None and gate.name not in layers:
             return gate.run()
-        if gate.z.shape[:1] != (count,):
-            told = f"gate {gate.name!r} sees {list(gate.z.shape)} for {count} images, expected [n, ...]"
+        if gate.z.shape[:1] != (count,) or gate.z.dim() < 2:
+            told = f"gate {gate.name!r} sees {list(gate.z.shape)} for {count} images, expected [n, units, ...]"
             raise UserError(f"{told}: leave it out with layers=[...]")
         if gate.name not in found:
             rows[gate.name] = gate.z[list(_looked_at(count))].detach().clone()
@@ -224,9 +224,9 @@ def _check_all_rows(model: nn.Module, x: Tensor, out: object, sums: Mapping[str,
         few.clear()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            half = run_gated(model, x[start::2], note)
+            half = run_gated(model, x[start::2].flip(0), note)  # what is sorted would come as it did
         for name, found in few.items():
-            among = sums[name][start::2]
+            among = sums[name][start::2].flip(0)
             if found.shape != among.shape or not all(map(same_row, found, among)):
                 raise UserError(OTHER_ROWS.format(name))
         check_half(model, x, out, half, start)

@@ -82,6 +82,8 @@ def _targets(model: nn.Module, per_layer: bool, groups: Mapping[str, Sequence[st
     known = layers.layer_names(model)
     if groups is None:
         return {layer: [layer if per_layer else WHOLE] for layer in known}
+    if not isinstance(groups, Mapping):
+        raise UserError(f"groups is a {type(groups).__name__}, expected a dict: name of a group → names of layers")
     found: dict[str, list[str]] = {layer: [] for layer in known}
     for name, members in groups.items():
         for member in [members] if isinstance(members, str) else members:

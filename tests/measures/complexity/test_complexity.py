@@ -14,6 +14,7 @@ from gendyn_lite.errors import UserError
 from gendyn_lite.measures import complexity
 from gendyn_lite.measures.stiffness import gradient_gram
 from gendyn_lite.models import build
+from tests.measures.networks import Net, refused
 
 
 def dense(*widths: int, seed: int = 0) -> nn.Module:
@@ -145,3 +146,39 @@ def test_gradient_noise_is_that_of_the_gradients():
     assert complexity.gradient_noise(torch.tensor([[1.0, -1.0], [-1.0, 1.0]])) == math.inf
     with pytest.raises(UserError, match="at least two"):
         complexity.gradient_noise(torch.ones(1, 1))
+
+
+class Residual(nn.Sequential):
+    def forward(self, x):
+        return x + super().forward(x)
+
+
+X, Y = torch.eye(4), torch.tensor([0, 1, 2, 0])
+TWO = Net(lambda s, x: (s.out(x), x), out=nn.Linear(4, 3))
+GRAM = torch.ones(3, 3)
+test_what_would_pass_for_a_number_is_refused = refused(
+    {
+        "a start that moves": (
+            lambda: complexity.distance(TWO, TWO.state_dict()),
+            "is that of the network, and moves with it: keep copies",
+        ),
+        "a sequence of its own": (lambda: complexity.path_norm(Residual(nn.Linear(4, 4)), (4,)), "it is a Residual"),
+        "a margin of NaN": (lambda: complexity.margin(dense(5), X * torch.nan, Y), "the network gives NaN"),
+        "a margin of a tuple": (lambda: complexity.margin(TWO, X, Y), "the network gives tuple for 4 examples"),
+        "a margin of no class": (lambda: complexity.margin(dense(5), X, Y + 1), "labels span 1 to 3, expected 0 to 2"),
+        "a margin of fewer labels": (lambda: complexity.margin(dense(5), X, Y[:2]), "x has 4 examples and y 2"),
+        "a sharpness of NaN": (lambda: complexity.sharpness(dense(5), X * torch.nan, Y), "the network gives NaN"),
+        "a noise of NaN": (lambda: complexity.gradient_noise(GRAM * torch.nan), "values that are not finite"),
+        "a noise of a part": (lambda: complexity.gradient_noise(GRAM[:2]), r"is \[2, 3\], expected \[n, n\]"),
+        "a noise of layers": (
+            lambda: complexity.gradient_noise({"0": GRAM}),
+            "is dict, .* of layers take one",
+        ),
+    }
+)
+
+
+def test_the_spectral_norm_of_a_network_with_a_layer_of_zeros_is_zero():
+    network = dense(5)
+    nn.init.zeros_(next(network.parameters()))
+    assert complexity.spectral(network, (4,)) == -math.inf

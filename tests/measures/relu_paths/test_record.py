@@ -85,6 +85,16 @@ class Clamped(nn.Module):
 BENT = {
     "GELU": (nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 4), nn.GELU()), r"elsewhere too: 3 \(gelu\)"),
     "clamp": (Clamped(), r"elsewhere too: the network \(clamp\)"),
+    **{
+        f"torch.{function.__name__}": (
+            Net(lambda s, x, function=function: function(torch.relu(x)).abs_()),
+            rf"the network \({function.__name__}\)",
+        )
+        for function in (torch.selu, torch.celu, torch.exp, torch.sin)
+    },
+    "a choice": (Net(lambda s, x: torch.where(x > 1, x, x.relu())), r"the network \(where\)"),
+    "a staircase": (Net(lambda s, x: torch.threshold(x.relu(), 0.1, 0)), r"the network \(threshold\)"),
+    "clamped in place": (Net(lambda s, x: x.relu().clamp_min_(0.1)), r"the network \(clamp_min\)"),
     "other limits": (nn.Sequential(nn.ReLU(), nn.Linear(6, 5), nn.Hardtanh()), r"elsewhere too: 2 \(hardtanh\)"),
 }
 
