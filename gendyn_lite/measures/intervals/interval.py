@@ -228,13 +228,12 @@ def _beyond_bounds(model: nn.Module, program: Program, lines: Lines) -> Tensor:
     some = replace(lines, x=lines.x[line], direction=lines.direction[line], label=lines.label[line])
     knots = segments(torch.arange(2, device=line.device), ends)
     bounds = Bounds(program, along_lines(program, some.x, some.direction), knots)
-    first, found = bounds.first, []
-    for place in BETWEEN:
-        points = some.points(knots.ray[first], torch.lerp(knots.alpha[first], knots.alpha[first + 1], place))
-        chord = torch.lerp(bounds.logits.value[first], bounds.logits.value[first + 1], place)
-        off = logits_at(model, points) - chord
-        found.append(torch.maximum(off - bounds.logits.high, bounds.logits.low - off))
-    return torch.cat(found)
+    count, first = len(bounds.first), bounds.first.repeat(len(BETWEEN))
+    place = torch.tensor(BETWEEN, dtype=ends.dtype, device=line.device).repeat_interleave(count)
+    points = some.points(knots.ray[first], torch.lerp(knots.alpha[first], knots.alpha[first + 1], place))
+    value, low, high = (part.to(ends.dtype) for part in (bounds.logits.value, bounds.logits.low, bounds.logits.high))
+    off = logits_at(model, points) - torch.lerp(value[first], value[first + 1], place[:, None])
+    return torch.maximum(off - high.repeat(len(BETWEEN), 1), low.repeat(len(BETWEEN), 1) - off)
 
 
 SAME = 1e-12  # knots that lie closer together than this share of the range are one
