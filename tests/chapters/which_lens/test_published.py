@@ -11,7 +11,8 @@ from gendyn_lite.chapters.which_lens import judging, ranking, tables
 from gendyn_lite.chapters.which_lens import runs as runs_of
 
 EVERY = tables.networks(results.published("which_lens"))
-NETWORKS, CONVOLUTIONAL = (EVERY[EVERY["family"] == family] for family in ("fully connected", "convolutional"))
+NETWORKS, ALL_CONVOLUTIONAL = (EVERY[EVERY["family"] == family] for family in ("fully connected", "convolutional"))
+CONVOLUTIONAL = ALL_CONVOLUTIONAL[ALL_CONVOLUTIONAL["label_corruption"] == 0]
 MNIST, CIFAR = "MNIST", "CIFAR-10 (JPEG q75)"
 PLANNED = {data: NETWORKS[(NETWORKS["data"] == data) & (NETWORKS["label_corruption"] == 0)] for data in (MNIST, CIFAR)}
 TRUE = {data: rows[rows["reached"]] for data, rows in PLANNED.items()}
@@ -53,9 +54,11 @@ def test_what_was_run_is_said(page):
     assert set(NETWORKS.groupby("data")["label_corruption"].unique().map(lambda own: (*sorted(own),))) == {
         (0, 0.1, 0.25, 0.5)
     }
-    of = CONVOLUTIONAL
-    assert len(EVERY) == len(NETWORKS) + 72 and of["reached"].all() and len(of) == 72 and set(of["data"]) == {MNIST}
-    assert set(of["label_corruption"]) == {0} and of["setting"].nunique() == 36
+    of = ALL_CONVOLUTIONAL
+    assert len(EVERY) == len(NETWORKS) + 180 and len(of) == 180 and set(of["data"]) == {MNIST}
+    assert CONVOLUTIONAL["reached"].all() and len(CONVOLUTIONAL) == 72 and CONVOLUTIONAL["setting"].nunique() == 36
+    assert of.loc[~of["reached"], "label_corruption"].tolist() == [0.5]
+    assert set(of["label_corruption"]) == {0, 0.1, 0.25, 0.5}
     missed = {data: (len(rows), (~rows["reached"]).sum()) for data, rows in NETWORKS.groupby("data")}
     assert missed == {MNIST: (1008, 2), CIFAR: (1008, 119)}
     late = NETWORKS.query("~reached")
@@ -72,10 +75,11 @@ def test_what_was_run_is_said(page):
     own = results.published("which_lens")["model"] == "mlp"
     seconds = results.published("which_lens")["seconds"][own].sum() + NETWORKS.filter(like="_seconds").sum().sum()
     assert round(seconds / 3600) == 5
-    assert set(page[0]["n_seeds"]) == {288, 249, 36} and set(page[0]["unit"]) == {"setting"}
+    assert set(page[0]["n_seeds"]) == {288, 249, 36, 54} and set(page[0]["unit"]) == {"setting"}
     criteria = page[1]["prior"]
     alike = ("epoch", "adversarial", "sharpness", "pair", "spectral_over_margin")
-    assert criteria.all() and {f"{name}_tells_alike" for name in alike} <= set(criteria.index)
+    assert {f"{name}_tells_alike" for name in alike} <= set(criteria.index)
+    assert (criteria == ~criteria.index.str.endswith("_tells_random")).all()  # some of these were trained before
 
 
 def test_the_settings_choose_better_than_any_lens_and_a_lens_better_than_a_coin(page, verdicts):
@@ -119,6 +123,40 @@ def test_what_was_predicted_of_convolutional_networks(page):
     assert told == [40, 90, 75]
     accuracy, held = (CONVOLUTIONAL[name].to_numpy() for name in ("held_accuracy", "n_held"))
     assert ranking.beyond_noise(accuracy, held, i[near], j[near]).sum() == 20
+
+
+def test_with_random_labels_the_other_two_predictions_hold(page):
+    told = page[0][page[0]["subject"] == "convolutional on MNIST"].set_index("id")
+    predicted = told.index[told.index.str.contains("_tells_")]
+    assert len(predicted) == 9 and told.loc[predicted, "verdict"].isin(("holds", "holds, small")).sum() == 4
+    names = ("pair", "adversarial", "epoch", "sharpness")
+    found = told.loc[[f"{name}_tells_random" for name in names]]
+    assert found["verdict"].tolist() == ["holds", "holds, small", "undecided", "undecided"]
+    right = [per_cent(ranking.Ranked(*row, 0, 0)) for row in found[["value", "low", "high"]].to_numpy()]
+    assert right[:2] == [(72, 63, 81), (65, 52, 77)] and [value for value, *_ in right[2:]] == [47, 41]
+    rows = ALL_CONVOLUTIONAL.query("label_corruption > 0 and reached").reset_index(drop=True)
+    assert len(ALL_CONVOLUTIONAL.query("label_corruption > 0")) == 108
+    i, j = pairs_alike(rows)
+    accuracy, held = (rows[name].to_numpy() for name in ("held_accuracy", "n_held"))
+    assert ranking.beyond_noise(accuracy, held, i, j).sum() == 440
+    assert share_right(rows["random"], i, j, rows) == 72
+    assert share_right(-rows["learning_rate"] / rows["batch_size"], i, j, rows) == 71
+    for column, share in (("learning_rate", 69), ("batch_size", 73)):
+        one = rows[column].to_numpy()[i] == rows[column].to_numpy()[j]
+        assert share_right(rows["pair"], i[one], j[one], rows) == share
+    loss = rows["train_loss"].to_numpy()
+    near = np.abs(loss[i] - loss[j]) < 0.004
+    assert share_right(rows["pair"], i[near], j[near], rows) == 66
+    i, j = pairs_alike(CONVOLUTIONAL)
+    assert share_right(CONVOLUTIONAL["learning_rate"] / CONVOLUTIONAL["batch_size"], i, j, CONVOLUTIONAL) == 68
+
+
+def pairs_alike(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of networks on the same images, with the same share of random labels, augmented alike."""
+    shared = rows[["label_corruption", "augmented", "seed"]].to_numpy(dtype=float)
+    i, j = np.triu_indices(len(rows), 1)
+    same = (shared[i] == shared[j]).all(axis=1)
+    return i[same], j[same]
 
 
 def test_the_noise_of_test_images_sets_a_ceiling_that_no_measure_comes_near():
@@ -337,6 +375,7 @@ def test_where_they_fail(verdicts):
     assert right == ["mean"] and sum(value < 0 for value in JUDGES[CIFAR].along_axes("mean").values.values()) == 3
     sharp = [judge.along_axes("sharpness").ranked()["granulated"].value for judge in JUDGES.values()]
     assert [round(value, 2) for value in sharp] == [0.5, -0.02]
+    assert sum(value < 0 for value in JUDGES[CIFAR].along_axes("sharpness").values.values()) == 4
     means = {name: JUDGES[MNIST].along_axes(name).ranked()["granulated"].value for name in SEEING}
     assert max(means, key=lambda name: means[name]) == "sharpness"
     assert verdicts["every_lens_fails_somewhere"] == "undecided"
@@ -357,6 +396,11 @@ def test_random_labels_turn_what_stiffness_seems_to_say(verdicts):
         right = rows.groupby("label_corruption")["held_accuracy"].mean()
         assert (round(100 * right[0]), round(100 * right[0.5])) == {MNIST: (89, 55), CIFAR: (31, 20)}[data]
         assert len(apart) == 4 and (min(apart), max(apart)) == ends and tau(rows) == cloud
+    reached = ALL_CONVOLUTIONAL.query("reached")
+    plain = reached[~reached["augmented"]]
+    apart = [tau(some) for _, some in plain.groupby("label_corruption")]
+    assert (min(apart), max(apart), tau(plain)) == (-0.03, 0.30, 0.71)
+    assert (tau(reached), tau(CONVOLUTIONAL)) == (0.67, -0.06)
 
 
 @pytest.mark.parametrize("data", [MNIST, CIFAR])
