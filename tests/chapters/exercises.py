@@ -195,7 +195,7 @@ SLIPS = [
     ("leave", "min((a / (a - b) for a, b in zip(start, end) if b <= 0), default=None)", "[0.0, 1.0] you say 1.0"),
     ("leave", OTHER_CLASS, "the first class to overtake"),
     ("leave", "None", "expected 0.5"),
-    ("sampled", SAME + "return same[0], same[-1]", "the same one may come back"),
+    ("sampled", SAME + "return same[0], same[-1]", "the class may come back"),
     ("pool", CROSSINGS + "return [x for x in t if 0 < x < 1]", "below the largest line crossings make no kink"),
     ("pool", UNSORTED, "in rising order"),
     ("midline", "(a + b) / 2, c - b", "your step is twice as long"),

@@ -127,5 +127,5 @@ def test_images_of_several_sizes_are_taken_at_one_and_the_page_says_what_was_tak
         planned = random_labels.plan(dataset=name, networks="mlp_1x512", corruptions="1", seeds=1)
     assert {run.dataset for run in planned} == {f"{name}@32"} and {run.center_crop for run in planned} == {24}
     assert data.load(f"{name}@32").in_shape == (3, 32, 32)
-    with pytest.raises(UserError, match="all must have one size"):
+    with pytest.raises(UserError, match="all must have the same size"):
         data.load(name)
