@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from gendyn_lite.errors import UserError, first_line
 from gendyn_lite.measures.intervals import search
-from gendyn_lite.measures.intervals.bounds import Bounds
+from gendyn_lite.measures.intervals.bounds import beyond_bounds
 from gendyn_lite.measures.intervals.knots import Lines, chunks, segments
 from gendyn_lite.measures.intervals.layers import NotPiecewiseLinearError
 from gendyn_lite.measures.intervals.network import Program, check_lines, logits_at, read
@@ -63,7 +63,6 @@ class Intervals(NamedTuple):
 
 
 METHODS = ("auto", "exact", "certified", "grid")
-BETWEEN = (0.13, 0.37, 0.61, 0.89)  # of a segment, where what is proved of it is compared with the network
 GUARANTEES: dict[Method, str] = {
     "exact": "every linear piece was followed: no change of class is missed, ends are right up to rounding",
     "certified": "between certain_lower and certain_upper no change of class is missed; beyond that samples, then "
@@ -213,27 +212,12 @@ def _read(model: nn.Module, lines: Lines) -> search.Network:
     allowed = (1e-3 if x.dtype == torch.float32 else 1e-9) * torch.maximum(size, size.median()).clamp(min=1e-30)
     try:
         walk = Walk(program, along_lines(program, x, torch.zeros_like(x)), knots, refine=False)
-        beyond = _beyond_bounds(model, program, lines)
+        beyond = beyond_bounds(model, program, lines)
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
         raise NotPiecewiseLinearError(f"its steps cannot be followed ({first_line(error)})") from error
     if not ((walk.logits - logits).abs() <= allowed).all() or not (beyond <= allowed).all():
         raise NotPiecewiseLinearError("the network's forward depends on its input in ways that torch.fx cannot trace")
     return search.Network(model, program, walk.widest)
-
-
-def _beyond_bounds(model: nn.Module, program: Program, lines: Lines) -> Tensor:
-    """How far each logit, between the ends of the first and the last line, is beyond what is proved of it."""
-    line = torch.tensor([0, len(lines) - 1], device=lines.x.device)
-    ends = torch.tensor([[lines.span[0], 0.0, lines.span[1]]] * 2, dtype=torch.float64, device=lines.x.device)
-    some = replace(lines, x=lines.x[line], direction=lines.direction[line], label=lines.label[line])
-    knots = segments(torch.arange(2, device=line.device), ends)
-    bounds = Bounds(program, along_lines(program, some.x, some.direction), knots)
-    count, first = len(bounds.first), bounds.first.repeat(len(BETWEEN))
-    place = torch.tensor(BETWEEN, dtype=ends.dtype, device=line.device).repeat_interleave(count)
-    points = some.points(knots.ray[first], torch.lerp(knots.alpha[first], knots.alpha[first + 1], place))
-    value, low, high = (part.to(ends.dtype) for part in (bounds.logits.value, bounds.logits.low, bounds.logits.high))
-    off = logits_at(model, points) - torch.lerp(value[first], value[first + 1], place[:, None])
-    return torch.maximum(off - high.repeat(len(BETWEEN), 1), low.repeat(len(BETWEEN), 1) - off)
 
 
 SAME = 1e-12  # knots that lie closer together than this share of the range are one

@@ -297,5 +297,5 @@ def run_gated(model: nn.Module, x: Tensor, visit: Callable[[Gate], Tensor]) -> T
     except UserError:
         raise
     except (RuntimeError, ValueError) as error:
-        reason = first_line(error)
-        raise UserError(f"the network does not take images of shape {tuple(x.shape[1:])}: {reason}") from error
+        told = f"the network does not take images of shape {tuple(x.shape[1:])}: {first_line(error)}"
+        raise UserError(told) from error
