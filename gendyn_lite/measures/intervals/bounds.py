@@ -237,11 +237,20 @@ def weight_norms(model: nn.Sequential) -> WeightNorms:
     return WeightNorms(float(infinity_norm(total)), product)
 
 
-BETWEEN = (0.13, 0.37, 0.61, 0.89)  # places in a segment at which its bounds are compared with the network
+BETWEEN = (0.13, 0.37, 0.61, 0.89)  # fractions of a segment at which its bounds are compared with the network
 
 
 def beyond_bounds(model: nn.Module, program: Program, lines: Lines) -> Tensor:
-    """How far each logit, between the ends of the first and the last line, is beyond what is proved of it."""
+    """Compute how far logits of the network lie outside of their bounds, at some points of the first and the last line.
+
+    Args:
+        model: The network.
+        program: Its steps, from which the bounds are computed.
+        lines: The lines.
+
+    Returns:
+        Distance of each logit beyond its bounds, float64 [points, C]; at most 0 within them.
+    """
     line = torch.tensor([0, len(lines) - 1], device=lines.x.device)
     ends = torch.tensor([[lines.span[0], 0.0, lines.span[1]]] * 2, dtype=torch.float64, device=lines.x.device)
     some = replace(lines, x=lines.x[line], direction=lines.direction[line], label=lines.label[line])
