@@ -181,7 +181,7 @@ def _seconds(work: Callable[[], object], device: torch.device) -> float:
 
 
 def _check_network(model: nn.Module) -> None:
-    """Refuse what is no network, has no weights yet, or gives gradients that the optimizer does not take.
+    """Refuse what is not a module, has no weights yet, or gives sparse gradients, which the optimizer does not take.
 
     >>> _check_network(nn.Embedding(2, 3, sparse=True))
     Traceback (most recent call last):
