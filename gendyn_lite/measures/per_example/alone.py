@@ -1,4 +1,4 @@
-"""Gradients of single examples without formulas: to check the layers of a batch, and for parameters without one."""
+"""Gradients of single examples by autograd: to check the formulas of layers, and for parameters without a formula."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def lone_gradients(
     Args:
         model: The network; no parameter of it requires a gradient.
         names: Names of the parameters.
-        x: A batch with the example, for instance from `lone`. If it requires a gradient, that is returned as ``""``.
+        x: A batch with the example, as from `lone`. If it requires a gradient, this is returned under the name ``""``.
         y: Labels of that batch.
         loss: Function of (logits, y) that returns the loss of each example.
         row: Place of the example in that batch.
@@ -88,7 +88,7 @@ def lone_gradients(
 def with_values(model: nn.Module, values: Mapping[str, Tensor], *args: Tensor) -> Tensor:
     """Call a network with other values of its parameters by `torch.func.functional_call`, and leave it unchanged.
 
-    Shared parameters are handled here. If a module is registered under two names (an activation that is used twice),
+    Shared parameters are resolved here. If a module is registered under two names (an activation that is used twice),
     torch's own handling (``tie_weights=True``) would replace the network's values by the given ones for good.
 
     >>> act = nn.PReLU()
@@ -122,7 +122,7 @@ CHUNK_BYTES = 256 << 20
 
 
 def gradients(model: nn.Module, names: Sequence[str], x: Tensor, y: Tensor, *, loss: Loss) -> dict[str, Tensor]:
-    """Compute the gradient of each example's loss with respect to some parameters: by vmap, or if it fails one by one.
+    """Compute the gradient of each example's loss for some parameters: by vmap, or one by one if vmap fails.
 
     Args:
         model: The network.
@@ -153,7 +153,7 @@ OfOne = Callable[[Tensor, Tensor], dict[str, Tensor]]
 
 
 def for_each(function: OfOne, by_itself: OfOne, x: Tensor, y: Tensor, size: int) -> dict[str, Tensor]:
-    """Apply a function to each example and its label, and stack the results: by vmap, or if it fails one by one.
+    """Apply a function to each example and its label, and stack the results: by vmap, or one by one if vmap fails.
 
     Args:
         function: Function of (x_i, y_i) that returns tensors by name.

@@ -1,4 +1,4 @@
-"""Checks of a running network: each output and loss must depend on its own example only, not on chance or buffers."""
+"""Checks that each output and loss depends on its example only, and that a run is not random and changes no buffers."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ ANOTHER = (
 
 @torch.no_grad()
 def check_rows(model: nn.Module, x: Tensor, among: object) -> None:
-    """Refuse a network that gives an example another output by itself than in a batch.
+    """Refuse a network whose output for an example changes when the example is run by itself.
 
     The first, the middle and the last example are run by themselves. A difference shows that the network mixes
     examples, or that it differs from call to call. This also detects randomness that does not come from the generators
@@ -112,11 +112,11 @@ Look = Callable[[slice], AbstractContextManager[Any]] | None
 
 @torch.no_grad()
 def check_all_rows(model: nn.Module, x: Tensor, among: object, look: Look = None) -> None:
-    """Refuse a network that gives any example another output in half of the batch, run in reverse order.
+    """Refuse a network whose output for any example changes in half of the batch, run in reverse order.
 
-    Both halves are run: the examples at even places, and those at odd places. This takes as long as the batch did, so
-    it is meant for networks with an operation that may mix examples. Such an operation may mix only a few examples, or
-    only those of a large batch, which `check_rows` would miss.
+    The examples at even places are run, then those at odd places; reverse order reveals a network that sorts them. This
+    takes as long as the batch did, so it is meant for networks with an operation that may mix examples: it may mix only
+    a few, and only in large batches, which `check_rows` would miss.
 
     Args:
         model: The network.
@@ -196,8 +196,8 @@ def own_outputs(model: nn.Module, x: Tensor, run: Callable[[Tensor], Tensor]) ->
 def _by_vmap(model: nn.Module, x: Tensor) -> Tensor | None:
     """Return the outputs of examples, each as a batch of one, at about the cost of one call; None if vmap fails.
 
-    It is not tried on a network with hooks or with code of unknown origin, which may store a tensor of vmap. Outside
-    of vmap such a tensor cannot be used.
+    It is not tried on a network with hooks or with code of unknown origin, which may store a tensor: one that is made
+    under vmap is of no use outside of it.
     """
     if not of_libraries(model):
         return None

@@ -82,7 +82,7 @@ def reading(model: nn.Module, output: Output) -> Iterator[None]:
 
 
 def _check_plain(name: str, module: nn.Module) -> None:
-    """Refuse a module that wraps or replaces the one with the code, and a module without weights."""
+    """Refuse a module that is compiled, wrapped or scripted, and one that has no weights yet."""
     whole = f"{name!r} in the network" if name else "the network"
     path = f"{name}." if name else ""
     if hasattr(module, "_orig_mod"):

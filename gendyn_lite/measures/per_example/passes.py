@@ -130,7 +130,7 @@ def _check_graph(losses: Tensor) -> None:
 def _check_rows(model: nn.Module, x: Tensor, logits: Tensor, *, look: Look, seen: bool) -> None:
     """Refuse a network in which an example's logits change with the other examples of its batch.
 
-    Nothing is compared if the logits are in another precision than the parameters, as rounding would differ too.
+    Nothing is compared if the logits are in another precision than the parameters, which is too coarse for it.
 
     Args:
         model: The network.
