@@ -13,15 +13,17 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data import ImageData, batcher
 from gendyn_lite.data.batching import SPLITS
+from gendyn_lite.errors import UserError
 from gendyn_lite.threads import keep_freed_memory, threads
 from gendyn_lite.train.device import Precision, choose_device, own_generator, repeatable, threads_for
 from gendyn_lite.train.distributed import joined
 from gendyn_lite.train.history import History, Row
-from gendyn_lite.train.probes import Probe, check_network, evaluated_epochs, evaluated_steps, totals
+from gendyn_lite.train.probes import Probe, evaluated_epochs, evaluated_steps, totals
 from gendyn_lite.train.run import Options, Run
 from gendyn_lite.train.step import Step, make_optimizer
 
@@ -103,7 +105,7 @@ def fit(
     >>> [row["epoch"] for row in history.rows], history.last["test_accuracy"] > 0.8
     ([0, 1, 2, 3, 4, 5], True)
     """
-    check_network(model)
+    _check_network(model)
     chosen = choose_device(device)
     ranks = joined(chosen)
     probes, folder = dict(probes or {}), None if checkpoint_dir is None else Path(checkpoint_dir)
@@ -176,3 +178,22 @@ def _seconds(work: Callable[[], object], device: torch.device) -> float:
     work()
     wait()
     return time.perf_counter() - started
+
+
+def _check_network(model: nn.Module) -> None:
+    """Refuse what is not a module, has no weights yet, or gives sparse gradients, which the optimizer does not take.
+
+    >>> _check_network(nn.Embedding(2, 3, sparse=True))
+    Traceback (most recent call last):
+    gendyn_lite.errors.UserError: '' (Embedding) gives sparse gradients, which SGD does not take here: make it ...
+    """
+    if not isinstance(model, nn.Module):
+        raise UserError(f"the network is a {type(model).__name__}, expected a torch.nn.Module")
+    for name, module in model.named_modules():
+        told = f"{name!r} ({type(module).__name__})"
+        if any(is_lazy(value) for value in module.parameters(recurse=False)):
+            raise UserError(f"{told} has no weights yet: run the network on an example first")
+        if any(value.is_meta for value in module.parameters(recurse=False)):
+            raise UserError(f"{told} has no weights (device meta): give it some first, model.to_empty(device=...)")
+        if isinstance(module, nn.Embedding | nn.EmbeddingBag) and module.sparse:
+            raise UserError(f"{told} gives sparse gradients, which SGD does not take here: make it with sparse=False")

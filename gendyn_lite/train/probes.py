@@ -17,7 +17,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.parameter import is_lazy
 
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data import ImageData
@@ -31,25 +30,6 @@ EARLY, EVERY = (1 / 16, 1 / 8, 1 / 4, 1 / 2), 8
 Batch = tuple[Tensor, Tensor]
 # For each network inside `reestimated_statistics`: its batch-norm buffers and their original values.
 _running: WeakKeyDictionary[nn.Module, list[tuple[Tensor, Tensor]]] = WeakKeyDictionary()
-
-
-def check_network(model: nn.Module) -> None:
-    """Refuse what is no network, has no weights yet, or gives gradients that the optimizer does not take.
-
-    >>> check_network(nn.Embedding(2, 3, sparse=True))
-    Traceback (most recent call last):
-    gendyn_lite.errors.UserError: '' (Embedding) gives sparse gradients, which SGD does not take here: make it ...
-    """
-    if not isinstance(model, nn.Module):
-        raise UserError(f"the network is a {type(model).__name__}, expected a torch.nn.Module")
-    for name, module in model.named_modules():
-        told = f"{name!r} ({type(module).__name__})"
-        if any(is_lazy(value) for value in module.parameters(recurse=False)):
-            raise UserError(f"{told} has no weights yet: run the network on an example first")
-        if any(value.is_meta for value in module.parameters(recurse=False)):
-            raise UserError(f"{told} has no weights (device meta): give it some first, model.to_empty(device=...)")
-        if isinstance(module, nn.Embedding | nn.EmbeddingBag) and module.sparse:
-            raise UserError(f"{told} gives sparse gradients, which SGD does not take here: make it with sparse=False")
 
 
 def check_fits(model: nn.Module, data: ImageData, x: Tensor) -> None:

@@ -127,7 +127,7 @@ def test_a_folder_that_no_build_made_is_never_replaced(tmp_path: Path, name: str
     book_folder, out = trial.write(tmp_path, trial.notebook()), tmp_path / "site"
     (out / name).mkdir(parents=True)
     (out / name / "mine.html").write_text("mine")
-    with pytest.raises(UserError, match=rf"--out: .*{name} was not made by a build, which would replace it"):
+    with pytest.raises(UserError, match=rf"--out: .*{name} would be replaced, but was not made by a build"):
         book.build(book=book_folder, out=out, say=silent)
     assert [path.name for path in out.rglob("*")] == [name, "mine.html"]
 

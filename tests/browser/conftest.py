@@ -94,7 +94,7 @@ def visits(request: pytest.FixtureRequest, browser: Browser, place: Place) -> It
 @pytest.fixture(params=SIZES)
 def visit(request: pytest.FixtureRequest, visits: dict[str, Visit]) -> Visit:
     """The page at every size that it is opened at."""
-    return visits[request.param]
+    return visits[request.param].in_front()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -108,4 +108,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def desktop(visits: dict[str, Visit]) -> Visit:
     """The page, light, on a wide screen."""
-    return visits["light"]
+    return visits["light"].in_front()

@@ -31,9 +31,14 @@ class Visit:
         self.page.on("response", lambda answer: self._answered(answer.status, answer.url))
         self.page.goto(url, wait_until="commit")
 
+    def in_front(self) -> Visit:
+        """The same visit, as the tab that is seen: Chromium draws the others once a second."""
+        self.page.bring_to_front()
+        return self
+
     def settle(self) -> Visit:
         """Make ready what is not in sight yet, as for paper; wait until all charts are drawn, the mathematics set."""
-        self.page.wait_for_load_state("load")
+        self.in_front().page.wait_for_load_state("load")
         self.page.evaluate("() => window.MathJax?.startup?.promise?.then(() => null)")
         self.page.evaluate("() => { window.dispatchEvent(new Event('beforeprint')); }")
         frame = "requestAnimationFrame"  # what it unfolds is measured within two

@@ -96,8 +96,8 @@ def test_examples_that_are_none_are_named():
         ([(GREY[0], torch.eye(3)[0])], r"the label of example 0 is of shape \[3\], expected the number of its class"),
         ([(GREY[0], 1), (GREY[0] / 255, 1)], "the examples are float64 and uint8, expected one type"),
         ([(pairs(1)[0][0].convert("P"), 1)], "example 0 is a picture with a palette: convert it"),
-        (iter([1]), "the data set is a list_iterator, .* of a DataLoader give loader.dataset"),
-        (DataLoader(pairs(2)), "the data set is a DataLoader, which has no length or is not indexed"),
+        (iter([1]), "the data set is a list_iterator, .* give loader.dataset"),
+        (DataLoader(pairs(2)), "the data set is a DataLoader, which has no length or cannot be indexed"),
     ):
         with pytest.raises(UserError, match=said):
             data.from_dataset(wrong, test=pairs(2))

@@ -30,7 +30,7 @@ from tests.sweep.test_local import started
 pytestmark = pytest.mark.skipif(
     find_spec("ray") is None and os.environ.get("CI") != "true", reason="needs Ray: pip install 'ray[default]'"
 )
-GRID = ("q=0,1", "network=mlp_1x512,mlp_3x512", "seed=0..1", "epochs=8")
+GRID = ("q=0:1:0.5", "network=mlp_1x512,mlp_3x512", "seed=0..1", "epochs=8")
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}  # which recent versions of Ray ask for
 CLUSTER = """import ray, sys
 options = {"num_cpus": 2, "include_dashboard": False, "object_store_memory": 80 * 2**20, "logging_level": "ERROR"}
@@ -75,7 +75,9 @@ def test_killed_and_interrupted_it_does_every_run_once_with_the_numbers_of_a_loc
     words = ["sweep", "01_random_labels", "--grid", *GRID, "--store", str(root)]
     words += ["--engine", "ray", "--address", address]
     first = started(*words, **TOKEN, CUDA_VISIBLE_DEVICES="")
-    at_work(2, root, ray)
+    for worker in at_work(3, root, ray):
+        worker.kill()
+    time.sleep(2)  # Ray itself aborts where a run ends just as it is cancelled
     first.send_signal(signal.SIGTERM)  # which Ray would answer itself, with an exit code or an abort of its own
     said = first.communicate()[1]
     assert first.returncode == 130, said
@@ -87,9 +89,9 @@ def test_killed_and_interrupted_it_does_every_run_once_with_the_numbers_of_a_loc
         worker.kill()
     out, said = second.communicate()
     assert second.returncode == 0, said
-    assert out.startswith("8 runs: ")
+    assert out.startswith("12 runs: ")
     ended = complete(root)
-    assert len(ended) == 8 and seen.items() <= ended.items()  # no file of a complete run was written again
+    assert len(ended) == 12 and seen.items() <= ended.items()  # no file of a complete run was written again
     for job in plan("01_random_labels", grid=GRID, store=str(tmp_path / "alone")):
         assert work(job).trained
     pd.testing.assert_frame_equal(table(root), table(tmp_path / "alone"), check_exact=True)

@@ -10,6 +10,7 @@ The linear maps, and the ∞-norms of these and of the weights, are those of Sal
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -17,9 +18,10 @@ from torch import Tensor, fx, nn
 
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures.intervals.directions import gradients
-from gendyn_lite.measures.intervals.knots import Knots, OnLines, margins, rounding
+from gendyn_lite.measures.intervals.knots import Knots, Lines, OnLines, margins, rounding, segments
 from gendyn_lite.measures.intervals.layers import Kinks, Maximum
-from gendyn_lite.measures.intervals.network import Program, Step, read_shape, with_count
+from gendyn_lite.measures.intervals.network import Program, Step, logits_at, read_shape, with_count
+from gendyn_lite.measures.intervals.walk import along_lines
 
 
 class Enclosure(NamedTuple):
@@ -233,3 +235,30 @@ def weight_norms(model: nn.Sequential) -> WeightNorms:
     if total is None:
         raise UserError("the network has no Linear layer, expected at least one")
     return WeightNorms(float(infinity_norm(total)), product)
+
+
+BETWEEN = (0.13, 0.37, 0.61, 0.89)  # fractions of a segment at which its bounds are compared with the network
+
+
+def beyond_bounds(model: nn.Module, program: Program, lines: Lines) -> Tensor:
+    """Compute how far logits of the network lie outside of their bounds, at some points of the first and the last line.
+
+    Args:
+        model: The network.
+        program: Its steps, from which the bounds are computed.
+        lines: The lines.
+
+    Returns:
+        Distance of each logit beyond its bounds, float64 [points, C]; at most 0 within them.
+    """
+    line = torch.tensor([0, len(lines) - 1], device=lines.x.device)
+    ends = torch.tensor([[lines.span[0], 0.0, lines.span[1]]] * 2, dtype=torch.float64, device=lines.x.device)
+    some = replace(lines, x=lines.x[line], direction=lines.direction[line], label=lines.label[line])
+    knots = segments(torch.arange(2, device=line.device), ends)
+    bounds = Bounds(program, along_lines(program, some.x, some.direction), knots)
+    count, first = len(bounds.first), bounds.first.repeat(len(BETWEEN))
+    place = torch.tensor(BETWEEN, dtype=ends.dtype, device=line.device).repeat_interleave(count)
+    points = some.points(knots.ray[first], torch.lerp(knots.alpha[first], knots.alpha[first + 1], place))
+    value, low, high = (part.to(ends.dtype) for part in (bounds.logits.value, bounds.logits.low, bounds.logits.high))
+    off = logits_at(model, points) - torch.lerp(value[first], value[first + 1], place[:, None])
+    return torch.maximum(off - high.repeat(len(BETWEEN), 1), low.repeat(len(BETWEEN), 1) - off)

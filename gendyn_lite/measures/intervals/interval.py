@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from gendyn_lite.errors import UserError, first_line
 from gendyn_lite.measures.intervals import search
-from gendyn_lite.measures.intervals.bounds import Bounds
+from gendyn_lite.measures.intervals.bounds import beyond_bounds
 from gendyn_lite.measures.intervals.knots import Lines, chunks, segments
 from gendyn_lite.measures.intervals.layers import NotPiecewiseLinearError
 from gendyn_lite.measures.intervals.network import Program, check_lines, logits_at, read
@@ -32,14 +32,14 @@ class Intervals(NamedTuple):
     Attributes:
         lower: Lower end of each, float64 [m], in [low, 0].
         upper: Upper end, float64 [m], in [0, high].
-        label: Class at α = 0, int64 [m]: of several with the largest logit the first.
+        label: Class at α = 0, int64 [m]; if several share the largest logit, the first of them.
         tied: Whether α = 0 lies on a decision boundary, where several classes share the largest logit: bool [m].
         method: ``"exact"`` (every linear piece), ``"certified"`` (bisection with bounds) or ``"grid"`` (samples, then
             bisection).
         guarantee: What that method guarantees, in a sentence.
-        certain_lower: α down to which the class is proved to stay, float64 [m]: `lower` for the exact method, 0 for the
-            grid, which proves nothing.
-        certain_upper: Likewise upwards.
+        certain_lower: Lowest α down to which it is proved that the class does not change, float64 [m]: `lower` for the
+            exact method, 0 for the grid, which proves nothing.
+        certain_upper: Highest α up to which this is proved, float64 [m].
     """
 
     lower: Tensor
@@ -53,17 +53,16 @@ class Intervals(NamedTuple):
 
     @property
     def exact(self) -> bool:
-        """Whether the ends are exact up to rounding and no change of class inside can have been missed."""
+        """Whether the ends are exact up to rounding, so that no change of class between them can have been missed."""
         return self.method == "exact"
 
     @property
     def length(self) -> Tensor:
-        """upper - lower, float64 [m]."""
+        """Lengths upper − lower of the intervals, float64 [m]."""
         return self.upper - self.lower
 
 
 METHODS = ("auto", "exact", "certified", "grid")
-BETWEEN = (0.13, 0.37, 0.61, 0.89)  # of a segment, where what is proved of it is compared with the network
 GUARANTEES: dict[Method, str] = {
     "exact": "every linear piece was followed: no change of class is missed, ends are right up to rounding",
     "certified": "between certain_lower and certain_upper no change of class is missed; beyond that samples, then "
@@ -88,38 +87,38 @@ def generalization_interval(
     progress: bool = False,
     output: Output = None,
 ) -> Intervals:
-    """The connected interval of α around 0 on which x + α d keeps the class of x, for many lines at once.
+    """Find the connected interval of α around 0 on which x + α d keeps the class of x, for many lines at once.
 
-    The class at α = 0 is kept while its logit is among the largest: touching or sharing the largest logit does not end
+    The class at α = 0 is kept as long as no other logit is larger: touching or sharing the largest logit does not end
     the interval. Networks of affine layers, ReLU and its piecewise linear relatives, average- and max-pooling, maxout,
-    batch-norm in eval mode, sums and concatenations are followed exactly, linear piece by linear piece; ends of float32
-    networks that rounding leaves in doubt are settled in float64.
+    batch-norm in eval mode, sums and concatenations are followed exactly, one linear piece after the other. If rounding
+    in a float32 network leaves an end in doubt, it is settled in float64.
 
     Args:
-        model: A network with finite weights, dropout and batch-norm in eval mode.
+        model: A network with finite weights; its dropout and batch-norm are in eval mode.
         x: Points, float32 or float64 [m, *in_shape], on the model's device; or a DataLoader of them and their labels.
-        direction: One direction for each, same shape; for a pair of points their difference, so that α = 1 is the
-            second one.
+        direction: One direction for each point, same shape as x. For a pair of points it is their difference, so that
+            α = 1 is the second point.
         low: Lowest α, below 0.
         high: Highest α, above 0.
         method: ``"exact"``, ``"certified"`` (bisection with proved bounds, for networks with very many pieces),
-            ``"grid"`` (samples and bisection: any network) or ``"auto"``: exact where it can be and a line has at most
-            `max_pieces` pieces, then certified, and the grid for layers that are not piecewise linear.
+            ``"grid"`` (samples and bisection, for any network) or ``"auto"``: exact if no line has more than
+            `max_pieces` pieces, otherwise certified; the grid for layers that are not piecewise linear.
         max_pieces: Most linear pieces of one line that the exact method follows.
-        samples: Points on each side for the grid, and where a certificate ends.
-        tolerance: To which certified ends and those of the grid are bisected.
-        seconds: Most that the exact and the certified method may take; then ``"auto"`` takes the grid.
+        samples: Samples on each side for the grid, and beyond the range that the certified method proves.
+        tolerance: Width in α to which the ends are bisected, by the certified method and the grid.
+        seconds: Time limit of the exact and the certified method. After it ``"auto"`` turns to the grid.
         progress: Whether to show a progress bar.
-        output: Function of what the network gives that gives the logits, for one that gives a tuple or a dict; such a
-            network goes to the grid.
+        output: Function that takes the network's output and returns the logits, for a network that returns a tuple or
+            a dict. Only the grid can measure such a network.
 
     Returns:
         Ends in units of α, with the method used and what it guarantees.
 
     Raises:
-        UserError: The range does not contain 0, a direction is zero, shapes, types or devices do not match, weights are
-            not finite, dropout or batch-norm is in train mode, the network mixes points or draws at random, a layer
-            does not allow the method asked for, or the time does not suffice for it.
+        UserError: The range does not contain 0; a direction is zero; shapes, types or devices do not match; weights are
+            not finite; dropout or batch-norm is in train mode; the network mixes points or draws random numbers; a
+            layer does not allow the requested method, or the time does not suffice for it.
 
     Source: Salman et al. (2019), Eq. 6.
 
@@ -150,7 +149,7 @@ def generalization_interval(
 
 
 class _Way(NamedTuple):
-    """How the ends are looked for: as `generalization_interval`, `until` by the monotonic clock."""
+    """Options of the search, as in `generalization_interval`; `until` is its deadline on the monotonic clock."""
 
     method: str
     max_pieces: int
@@ -161,7 +160,7 @@ class _Way(NamedTuple):
 
 
 def _ends(model: nn.Module, lines: Lines, way: _Way) -> tuple[Tensor, Tensor, Method, str]:
-    """The ends [m, 2], what of them is certain, the method that found them, and why none with a guarantee did."""
+    """Return the ends [m, 2], the certain ends [m, 2], the method, and why no method with a guarantee was used."""
     sampled = partial(search.grid_ends, model, lines, samples=way.samples, tolerance=way.tolerance)
     reason = ""
     if way.method != "grid":
@@ -182,7 +181,7 @@ def _ends(model: nn.Module, lines: Lines, way: _Way) -> tuple[Tensor, Tensor, Me
 
 
 def _exact_ends(network: search.Network, lines: Lines, way: _Way) -> Tensor | None:
-    """The exact ends [m, 2]; None where another way is asked for, or will do since a line has too many pieces."""
+    """Return the exact ends [m, 2]; None if another method is requested, or if ``"auto"`` finds too many pieces."""
     if way.method == "certified" or (
         way.method == "auto" and search.sides_changed(network.program, lines) > way.max_pieces
     ):
@@ -197,23 +196,23 @@ def _exact_ends(network: search.Network, lines: Lines, way: _Way) -> Tensor | No
 
 
 def _spread(lines: Lines) -> Tensor:
-    """Points at α = 0 and at both ends of the range, of the first and the last line."""
+    """Return the points at α = 0 and at both ends of the range, on the first and the last line."""
     line = torch.tensor([0, len(lines) - 1] * 3, device=lines.x.device)
     alpha = torch.tensor([0.0, 0.0, *(2 * [lines.span[0]]), *(2 * [lines.span[1]])], dtype=torch.float64)
     return lines.points(line, alpha.to(lines.x.device))
 
 
 def _read(model: nn.Module, lines: Lines) -> search.Network:
-    """A network as steps; refused is one that does something else than these at some points of the lines."""
+    """Trace a network as steps; refuse it if steps or bounds disagree with the network at some points of the lines."""
     x = _spread(lines)
     program, logits = read(model, x.dtype), logits_at(model, x)
     origins = torch.zeros(len(x), 1, dtype=torch.float64, device=x.device)
     knots = segments(torch.arange(len(x), device=x.device), origins)
-    size = logits.abs().amax(0)  # of each class: one that is masked by a large number hides nothing of the others
+    size = logits.abs().amax(0)  # of each class: a class that is masked by a huge logit must not hide errors of others
     allowed = (1e-3 if x.dtype == torch.float32 else 1e-9) * torch.maximum(size, size.median()).clamp(min=1e-30)
     try:
         walk = Walk(program, along_lines(program, x, torch.zeros_like(x)), knots, refine=False)
-        beyond = _beyond_bounds(model, program, lines)
+        beyond = beyond_bounds(model, program, lines)
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
         raise NotPiecewiseLinearError(f"its steps cannot be followed ({first_line(error)})") from error
     if not ((walk.logits - logits).abs() <= allowed).all() or not (beyond <= allowed).all():
@@ -221,30 +220,15 @@ def _read(model: nn.Module, lines: Lines) -> search.Network:
     return search.Network(model, program, walk.widest)
 
 
-def _beyond_bounds(model: nn.Module, program: Program, lines: Lines) -> Tensor:
-    """How far each logit, between the ends of the first and the last line, is beyond what is proved of it."""
-    line = torch.tensor([0, len(lines) - 1], device=lines.x.device)
-    ends = torch.tensor([[lines.span[0], 0.0, lines.span[1]]] * 2, dtype=torch.float64, device=lines.x.device)
-    some = replace(lines, x=lines.x[line], direction=lines.direction[line], label=lines.label[line])
-    knots = segments(torch.arange(2, device=line.device), ends)
-    bounds = Bounds(program, along_lines(program, some.x, some.direction), knots)
-    count, first = len(bounds.first), bounds.first.repeat(len(BETWEEN))
-    place = torch.tensor(BETWEEN, dtype=ends.dtype, device=line.device).repeat_interleave(count)
-    points = some.points(knots.ray[first], torch.lerp(knots.alpha[first], knots.alpha[first + 1], place))
-    value, low, high = (part.to(ends.dtype) for part in (bounds.logits.value, bounds.logits.low, bounds.logits.high))
-    off = logits_at(model, points) - torch.lerp(value[first], value[first + 1], place[:, None])
-    return torch.maximum(off - high.repeat(len(BETWEEN), 1), low.repeat(len(BETWEEN), 1) - off)
-
-
-SAME = 1e-12  # knots that lie closer together than this share of the range are one
+SAME = 1e-12  # knots closer together than this fraction of the range count as one
 
 
 class Line(NamedTuple):
     """The linear pieces of a network along one line.
 
     Attributes:
-        alpha: Ends of the range and every knot in between, rising, float64 [k].
-        logits: At these, [k, C]; linear in between.
+        alpha: Ends of the range and every knot in between, in ascending order, float64 [k].
+        logits: Logits there, [k, C]; they are linear in between.
     """
 
     alpha: Tensor
@@ -252,25 +236,25 @@ class Line(NamedTuple):
 
     @property
     def regions(self) -> int:
-        """Linear regions that the line passes through."""
+        """Number of linear regions that the line passes through."""
         return len(self.alpha) - 1
 
     @property
     def middles(self) -> Tensor:
-        """A point of each region, float64 [k - 1]."""
+        """The α in the middle of each region, float64 [k - 1]."""
         return (self.alpha[1:] + self.alpha[:-1]) / 2
 
 
 @torch.no_grad()
 def pieces(model: nn.Module, x: Tensor, direction: Tensor, *, low: float = -1.0, high: float = 2.0) -> tuple[Line, ...]:
-    """Where each line x + α d passes from one linear region of the network to the next, and the logits there.
+    """Find where each line x + α d passes from one linear region of the network to the next, and the logits there.
 
     A knot is a point at which some unit changes sides, whether or not that changes the logits.
 
     Args:
-        model: A piecewise linear network, dropout and batch-norm in eval mode.
+        model: A piecewise linear network; its dropout and batch-norm are in eval mode.
         x: Points, float32 or float64 [m, *in_shape].
-        direction: One direction for each, same shape.
+        direction: One direction for each point, same shape as x.
         low: Lowest α, below 0.
         high: Highest α, above 0.
 
@@ -303,7 +287,7 @@ def _line(program: Program, x: Tensor, direction: Tensor, low: float, high: floa
     walk = Walk(program, along_lines(program, x, direction), segments(ends.new_zeros(1, dtype=torch.int64), ends))
     alpha = walk.knots.alpha
     apart = SAME * (high - low)
-    keep = high - alpha > apart  # the range's end stays, and what is one with it goes
+    keep = high - alpha > apart  # drops knots that coincide with the end of the range, which stays
     keep[1:] &= alpha.diff() > apart
     keep[-1] = True
     return Line(alpha[keep], walk.logits[keep])

@@ -1,4 +1,4 @@
-"""One example by itself: its gradient by plain autograd, against which what layers show of it in a batch is checked."""
+"""Gradients of single examples by autograd: to check the formulas of layers, and for parameters without a formula."""
 
 from __future__ import annotations
 
@@ -24,15 +24,16 @@ MIXES = (
     "the network mixes the examples of a batch: an example's output depends on the others, so that it has no gradient "
     "of its own"
 )
-TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-2}  # of a gradient; no other precision is checked
-FITTED = {torch.float64: 1e-9, torch.float32: 1e-4}  # a loss below which a gradient is mostly rounding
+TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-2}  # relative error allowed in a gradient; others are unchecked
+FITTED = {torch.float64: 1e-9, torch.float32: 1e-4}  # below these losses, a gradient is mostly rounding error
 
 
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
-    """Cross-entropy of each example in nats, [n], in float64: the softplus of what the other logits are ahead by.
+    """Compute the cross-entropy of each example in nats, float64 [n].
 
-    Its gradient at the label, P(y) − 1, is the sum of the other probabilities: taken as a difference, rounding is most
-    of it where an example is fitted well.
+    It is the softplus of the lead of the other logits (their logsumexp minus the label's logit). So its derivative with
+    respect to the label's logit is minus the sum of the other probabilities. The usual difference P(y) − 1 has the same
+    value, but is mostly rounding error if an example is fitted well.
 
     >>> z = torch.tensor([[50.0, 0.0, 0.0]], requires_grad=True)
     >>> (-torch.autograd.grad(cross_entropy(z, torch.tensor([0])).sum(), z)[0][0, 0]).log().round(decimals=2)
@@ -44,9 +45,9 @@ def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def lone(model: nn.Module, x: Tensor) -> Tensor:
-    """An example as a batch, [1, ...]; twice, [2, ...], for a network with batch-norm.
+    """Return an example as a batch of one, [1, ...]; for a network with batch-norm twice, [2, ...].
 
-    The backward pass of torch's batch-norm reads a gradient with exchanged axes wrongly where a batch has one example.
+    In a batch of one, the backward pass of torch's batch-norm misreads an output gradient with exchanged axes.
 
     >>> lone(nn.Linear(2, 3), torch.zeros(2)).shape, lone(nn.BatchNorm1d(2), torch.zeros(2)).shape
     (torch.Size([1, 2]), torch.Size([2, 2]))
@@ -58,18 +59,18 @@ def lone(model: nn.Module, x: Tensor) -> Tensor:
 def lone_gradients(
     model: nn.Module, names: Sequence[str], x: Tensor, y: Tensor, loss: Loss, *, row: int = 0
 ) -> tuple[Tensor, dict[str, Tensor | None]]:
-    """The loss of one example of a batch, and its gradient by plain autograd, which takes any network.
+    """Compute the loss of one example of a batch and its gradient by plain autograd, which works for any network.
 
     Args:
-        model: The network, no parameter of which requires a gradient.
-        names: Parameters, by name.
-        x: The example in a batch, of `lone` for instance; where it requires a gradient, that is found under ``""``.
-        y: Labels, likewise.
-        loss: Function of (logits, y) that gives the loss of each example.
-        row: Its place.
+        model: The network; no parameter of it requires a gradient.
+        names: Names of the parameters.
+        x: A batch with the example, as from `lone`. If it requires a gradient, this is returned under the name ``""``.
+        y: Labels of that batch.
+        loss: Function of (logits, y) that returns the loss of each example.
+        row: Place of the example in that batch.
 
     Returns:
-        The loss, and for each name the gradient; None where the loss does not depend on it.
+        The loss, and the gradient for each name; None if the loss does not depend on it.
     """
     own = {name: value.requires_grad_(True) for name, value in model.named_parameters() if name in names}
     try:
@@ -85,10 +86,10 @@ def lone_gradients(
 
 
 def with_values(model: nn.Module, values: Mapping[str, Tensor], *args: Tensor) -> Tensor:
-    """What a network gives with other parameters, by `torch.func.functional_call`, and leaves the network as it was.
+    """Call a network with other values of its parameters by `torch.func.functional_call`, and leave it unchanged.
 
-    Of a module that is registered under two names, as an activation that is used twice, torch's own way with shared
-    parameters puts the given values in place of the network's for good.
+    Shared parameters are resolved here. If a module is registered under two names (an activation that is used twice),
+    torch's own handling (``tie_weights=True``) would replace the network's values by the given ones for good.
 
     >>> act = nn.PReLU()
     >>> model, weight = nn.Sequential(act, act), act.weight
@@ -107,7 +108,7 @@ def with_values(model: nn.Module, values: Mapping[str, Tensor], *args: Tensor) -
 
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
-    """No parameter requires a gradient meanwhile."""
+    """Let no parameter require a gradient, inside the context only."""
     trainable = [value for value in model.parameters() if value.requires_grad]
     model.requires_grad_(False)
     try:
@@ -121,17 +122,17 @@ CHUNK_BYTES = 256 << 20
 
 
 def gradients(model: nn.Module, names: Sequence[str], x: Tensor, y: Tensor, *, loss: Loss) -> dict[str, Tensor]:
-    """Gradient of each example's loss with respect to some parameters, by vmap; example by example where it cannot.
+    """Compute the gradient of each example's loss for some parameters: by vmap, or one by one if vmap fails.
 
     Args:
         model: The network.
         names: Names of the parameters.
         x: Inputs [n, ...].
         y: Labels [n].
-        loss: Function of (logits, y) that gives the loss of each example.
+        loss: Function of (logits, y) that returns the loss of each example.
 
     Returns:
-        For each name the gradients, [n, entries].
+        The gradients for each name, [n, entries].
     """
     own = {name: value.detach() for name, value in model.named_parameters() if name in names}
 
@@ -152,19 +153,19 @@ OfOne = Callable[[Tensor, Tensor], dict[str, Tensor]]
 
 
 def for_each(function: OfOne, by_itself: OfOne, x: Tensor, y: Tensor, size: int) -> dict[str, Tensor]:
-    """What a function of one example and its label gives for each, stacked; by vmap, one by one where it cannot.
+    """Apply a function to each example and its label, and stack the results: by vmap, or one by one if vmap fails.
 
     Args:
-        function: Function of (x_i, y_i) that gives tensors by name.
-        by_itself: The same for a network that vmap does not take.
+        function: Function of (x_i, y_i) that returns tensors by name.
+        by_itself: Function with the same results that works without vmap.
         x: Inputs [n, ...].
         y: Labels [n].
-        size: Examples at a time.
+        size: Examples in one call of vmap; below 2, vmap is not used.
     """
     found = None
     if min(size, len(x)) > 1:
-        with warnings.catch_warnings(), contextlib.suppress(RuntimeError, ValueError):  # control flow by data, chance
-            warnings.filterwarnings("ignore", "There is a performance drop")  # torch's own, of a rule it lacks
+        with warnings.catch_warnings(), contextlib.suppress(RuntimeError, ValueError):  # branches by data, random draws
+            warnings.filterwarnings("ignore", "There is a performance drop")  # torch's warning of a missing vmap rule
             found = vmap(function, chunk_size=size)(x, y)
     if found is None:
         rows = [by_itself(*pair) for pair in zip(x, y, strict=True)]
@@ -173,22 +174,23 @@ def for_each(function: OfOne, by_itself: OfOne, x: Tensor, y: Tensor, size: int)
 
 
 class Lone:
-    """The example of a batch with the largest loss, run between its two neighbours, on which it must not depend.
+    """Gradient of the example of a batch with the largest loss, run with its two neighbours only.
 
-    Three run at about the cost of one, and torch's batch-norm is wrong for one (`lone`).
+    The loss must not depend on the neighbours. Three examples take about as long as one, and torch's batch-norm is
+    wrong for a single one (`lone`).
 
     Args:
-        model: The network, no parameter of which requires a gradient.
-        names: The parameters to look at.
-        batch: Inputs and labels.
+        model: The network; no parameter of it requires a gradient.
+        names: Names of the parameters to examine.
+        batch: Inputs and labels of the whole batch.
         loss: Function of (logits, y).
-        losses: The losses among all, [n].
+        losses: The losses in the whole batch, [n].
 
     Attributes:
-        used: The parameters that its loss depends on.
+        used: Names of the parameters on which the example's loss depends.
 
     Raises:
-        UserError: The example has another loss there than among all, or one that depends on a neighbour.
+        UserError: The example's loss differs from that in the whole batch, or depends on a neighbour.
     """
 
     def __init__(
@@ -220,10 +222,13 @@ class Lone:
         self._relative, self._absolute = tolerance, _norm(self._norms) * tolerance * 1e-2
 
     def agrees(self, layer: Layer, uses: Sequence[Use]) -> bool:
-        """Whether what a layer showed of the example in the batch makes the gradient that it has alone."""
+        """Return whether a layer's inputs and output gradients in the batch yield the gradient of the example alone.
+
+        For an affine layer, that is tested by the product of the weight's gradient with a few random probes.
+        """
         expected = {name: self._gradients[name] for name in layer.parameters}
         if any(gradient.dtype not in TOLERANCE for gradient in expected.values()):
-            return False  # a layer in half precision inside of another network
+            return False  # a half-precision layer in another network
         of_use, size = self._of_use, _norm({name: self._norms[name] for name in layer.parameters})
         if layer.kind == "affine" and uses:
             probes = _probes(uses[0].module, next(iter(expected.values())))
@@ -235,10 +240,13 @@ class Lone:
             for name, gradient in of_use(layer, use).items():
                 found[name] += gradient
         wrong = _norm({name: found[name] - expected[name] for name in expected})
-        return not wrong > self._relative * size + self._absolute  # NaN is another check's to name
+        return not wrong > self._relative * size + self._absolute  # true for NaN: another check reports it
 
     def _probed(self, layer: Layer, use: Use, *, probes: Tensor) -> Mapping[str, Tensor]:
-        """The gradient times some probes, from one use of an affine layer: Σ_t z_t (u_t·r), by the layer itself."""
+        """Compute the weight's gradient times probes r, and the bias's gradient, from one use of an affine layer.
+
+        The product is Σ_t z_t (u_t·r), where the layer itself computes u_t·r, with the probes as its weights.
+        """
         last = isinstance(use.module, nn.Linear)
         z = _by_group(use.z[self._i].movedim(-1, 0) if last else use.z[self._i], len(probes))
         found = {} if layer.bias is None else {layer.bias: z.sum(2).flatten()}
@@ -251,7 +259,7 @@ class Lone:
         return found
 
     def _of_use(self, layer: Layer, use: Use) -> Mapping[str, Tensor]:
-        """The example's gradient from one use of a layer's module."""
+        """Compute the example's gradient from one use of a layer's module, by autograd through that module alone."""
         roles = {"weight": layer.weight, "bias": layer.bias}
         with torch.inference_mode(False), torch.enable_grad():
             leaves = {
@@ -265,18 +273,18 @@ class Lone:
         return {str(roles[role]): gradient for role, gradient in zip(leaves, found, strict=True)}
 
 
-PROBES = 4  # a difference of gradients is seen unless all of these are nearly at right angles to it: once in 10⁸
+PROBES = 4  # an error in a gradient is missed only if all of these are nearly orthogonal to it: once in 10⁸
 
 
 def _probes(module: nn.Module, like: Tensor) -> Tensor:
-    """Random inputs of an affine module, [groups, PROBES, its weight's further axes], such that norms are kept."""
+    """Draw probes for an affine module, [groups, PROBES, further axes of its weight], which keep norms on average."""
     shape = [getattr(module, "groups", 1), PROBES, *cast(Tensor, module.weight).shape[1:]]
     drawn = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     return (drawn / PROBES**0.5).to(like)
 
 
 def _by_group(values: Tensor, groups: int) -> Tensor:
-    """[outputs, ...] as [groups, outputs of a group, entries]."""
+    """Reshape [outputs, ...] to [groups, outputs of a group, entries]."""
     return values.reshape(groups, len(values) // groups, -1)
 
 

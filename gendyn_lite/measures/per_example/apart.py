@@ -1,4 +1,4 @@
-"""What measures ask of a network as it runs: outputs and losses of an example's own, without chance or a change."""
+"""Checks that each output and loss depends on its example only, and that a run is not random and changes no buffers."""
 
 from __future__ import annotations
 
@@ -22,15 +22,19 @@ from gendyn_lite.measures.per_example.unchanged import of_libraries
 
 
 def check_alone(model: nn.Module, x: Tensor, *, seen: bool = False) -> None:
-    """Refuse a network that mixes the examples of a batch, so that none has a gradient of its own.
+    """Refuse a network that mixes the examples of a batch, so that no example has a gradient of its own.
 
-    The output of neither of two examples may depend on the other: its derivative is exactly 0, to the bit, which no
-    rounding spoils. Of integer inputs a few are run one by one; a single example cannot show it.
+    Two examples are run, and the derivative of each output with respect to the other input must be exactly 0. Rounding
+    cannot disturb that. Integer inputs have no derivatives: a few of them are run in a batch and one by one instead. A
+    batch of one example cannot reveal mixing, and passes.
 
     Args:
         model: The network.
         x: Inputs.
-        seen: Whether a `Lone` has shown as much of derivatives already.
+        seen: Whether a `Lone` has already checked such derivatives.
+
+    Raises:
+        UserError: The network mixes examples.
 
     >>> class Centred(nn.Linear):
     ...     def forward(self, x):
@@ -44,7 +48,7 @@ def check_alone(model: nn.Module, x: Tensor, *, seen: bool = False) -> None:
     if not x.is_floating_point():
         with torch.no_grad():
             among, alone = model(x[:8]), torch.cat([model(one) for one in x[:8].split(1)])
-        loose = 1e-2 if alone.dtype in TOLERANCE else 0.1  # in half precision a batch rounds otherwise
+        loose = 1e-2 if alone.dtype in TOLERANCE else 0.1  # in half precision, rounding depends on the batch
         if not torch.allclose(among, alone, rtol=loose, atol=loose * float(alone.abs().mean()), equal_nan=True):
             raise UserError(MIXES)
         return
@@ -54,7 +58,7 @@ def check_alone(model: nn.Module, x: Tensor, *, seen: bool = False) -> None:
             out = model(two.clone()).reshape(2, -1)
             sums = out @ torch.linspace(1, 2, out.shape[1]).to(out)
             rows = [torch.autograd.grad(sums[i], two, retain_graph=True, allow_unused=True)[0] for i in (1, 0)]
-        except RuntimeError:  # an operation without a derivative with respect to the inputs
+        except RuntimeError:  # some operation has no derivative with respect to the inputs
             return
     if any(row is not None and (row[other].abs() > 0).any() for other, row in enumerate(rows)):
         raise UserError(MIXES)
@@ -68,18 +72,19 @@ ANOTHER = (
 
 @torch.no_grad()
 def check_rows(model: nn.Module, x: Tensor, among: object) -> None:
-    """Refuse outputs of a batch that are not those of its examples alone: mixed examples, or another network each time.
+    """Refuse a network whose output for an example changes when the example is run by itself.
 
-    The first example, the last and one between are run by themselves. Chance that no generator tells of is seen too,
-    and a network that does something else where gradients are recorded.
+    The first, the middle and the last example are run by themselves. A difference shows that the network mixes
+    examples, or that it differs from call to call. This also detects randomness that does not come from the generators
+    that `unmoved` watches, and networks that compute something else when gradients are recorded.
 
     Args:
         model: The network.
         x: Inputs.
-        among: What it gave for them; what is no tensor of rows is left to others.
+        among: Its output for the whole batch. Anything but a real tensor with a row for each example is not checked.
 
     Raises:
-        UserError: An output alone is another one.
+        UserError: The output of an example differs.
 
     >>> class Capped(nn.Linear):
     ...     def forward(self, x):
@@ -107,19 +112,20 @@ Look = Callable[[slice], AbstractContextManager[Any]] | None
 
 @torch.no_grad()
 def check_all_rows(model: nn.Module, x: Tensor, among: object, look: Look = None) -> None:
-    """Refuse outputs of a batch where any is another one among every second of its examples, last first.
+    """Refuse a network whose output for any example changes in half of the batch, run in reverse order.
 
-    It takes as long as the batch did, and is for a network with an operation that may mix examples: a few of them may
-    be mixed where nobody looks, in large batches alone.
+    The examples at even places are run, then those at odd places; reverse order reveals a network that sorts them. This
+    takes as long as the batch did, so it is meant for networks with an operation that may mix examples: it may mix only
+    a few, and only in large batches, which `check_rows` would miss.
 
     Args:
         model: The network.
         x: Inputs.
-        among: What it gave for them; what is no tensor of rows is left to others.
-        look: What to enter, of the rows that are run.
+        among: Its output for the whole batch. Anything but a real tensor with a row for each example is not checked.
+        look: Called with the rows of each half; returns a context in which that half is run. None for no context.
 
     Raises:
-        UserError: An output is another one, with the operation and its module.
+        UserError: An output differs; the message names the first operation that may mix examples, and its module.
 
     >>> class Paired(nn.Linear):
     ...     def forward(self, x):
@@ -139,7 +145,14 @@ def check_all_rows(model: nn.Module, x: Tensor, among: object, look: Look = None
 
 
 def check_half(model: nn.Module, x: Tensor, among: object, half: object, start: int) -> None:
-    """Refuse outputs of a batch that are not those of every second of its examples, the last first: `check_all_rows`.
+    """Refuse outputs that differ between a batch and a half of it, run in reverse order as in `check_all_rows`.
+
+    Args:
+        model: The network.
+        x: Inputs of the whole batch.
+        among: Its output for x.
+        half: Its output for ``x[start::2].flip(0)``.
+        start: 0 or 1, the first row of the half.
 
     >>> check_half(nn.Identity(), x := torch.eye(4), x, x[1::2].flip(0), 1)
     """
@@ -154,12 +167,18 @@ def check_half(model: nn.Module, x: Tensor, among: object, half: object, start: 
 
 
 def own_outputs(model: nn.Module, x: Tensor, run: Callable[[Tensor], Tensor]) -> Tensor:
-    """The outputs for some inputs, refused unless each is that of its example alone, and the same at each call.
+    """Compute outputs, and refuse them unless each depends on its example only and is the same at each call.
+
+    Examples are run again where that is not proved: a few of them if the network has hooks or code of unknown origin,
+    and all of them if it has an operation that may mix examples.
 
     Args:
         model: The network.
-        x: Inputs.
-        run: How it is called.
+        x: Inputs [n, ...].
+        run: Function that calls the network.
+
+    Returns:
+        The outputs, [n, ...].
 
     >>> own_outputs(network := nn.Linear(2, 3), torch.eye(2), network).shape
     torch.Size([2, 3])
@@ -175,23 +194,25 @@ def own_outputs(model: nn.Module, x: Tensor, run: Callable[[Tensor], Tensor]) ->
 
 
 def _by_vmap(model: nn.Module, x: Tensor) -> Tensor | None:
-    """The outputs of examples, each a batch of its own, at about the cost of one; None where vmap cannot.
+    """Return the outputs of examples, each as a batch of one, at about the cost of one call; None if vmap fails.
 
-    Nor where something may keep a tensor, which is of no use outside of vmap.
+    It is not tried on a network with hooks or with code of unknown origin, which may store a tensor: one that is made
+    under vmap is of no use outside of it.
     """
     if not of_libraries(model):
         return None
     with warnings.catch_warnings(), contextlib.suppress(RuntimeError, ValueError, TypeError):
-        warnings.filterwarnings("ignore", "There is a performance drop")  # torch's own, of a rule it lacks
+        warnings.filterwarnings("ignore", "There is a performance drop")  # torch's warning of a missing vmap rule
         return vmap(lambda one: model(one[None])[0])(x)
     return None
 
 
 def same_row(alone: Tensor, among: Tensor) -> bool:
-    """Whether an example's row of outputs is that among others, up to rounding."""
+    """Return whether an example's row of outputs is the same alone as among others, up to rounding."""
     if alone.shape != among.shape:
         return False
-    if alone.dtype == among.dtype in TOLERANCE and alone.numel():  # mostly none differs by what the mean entry may
+    if alone.dtype == among.dtype in TOLERANCE and alone.numel():
+        # A fast sufficient test: no entry differs by more than is allowed for an entry of mean size.
         most = TOLERANCE[alone.dtype] * torch.linalg.vector_norm(among, 1) / alone.numel()
         if bool(torch.dist(alone, among, torch.inf) <= most):
             return True
@@ -199,26 +220,28 @@ def same_row(alone: Tensor, among: Tensor) -> bool:
 
 
 def _same_rows(found: Tensor, expected: Tensor) -> Tensor:
-    """Which rows [n, ...] are the same up to rounding, bool [n]."""
+    """Return which rows [n, ...] are the same up to rounding, bool [n]."""
     found, expected = (value.reshape(len(value), -1) for value in (found, expected))
     if not expected.is_floating_point():
         return (found == expected).all(1)
-    rtol = TOLERANCE.get(expected.dtype, 0.1)  # in half precision a batch rounds otherwise
-    size = expected.abs().nan_to_num(0.0, 0.0).mean(1, keepdim=True)  # what is not finite is named elsewhere
+    rtol = TOLERANCE.get(expected.dtype, 0.1)  # in half precision, rounding depends on the batch
+    size = expected.abs().nan_to_num(0.0, 0.0).mean(1, keepdim=True)  # other checks report infinity and NaN
     near = (found - expected).abs() <= rtol * (expected.abs() + size)
     return (near | (found == expected) | (found.isnan() & expected.isnan())).all(1)
 
 
 @contextmanager
 def unmoved(model: nn.Module, x: Tensor) -> Iterator[None]:
-    """Refuse a network that draws at random or changes its buffers while it is run: it has no output of its own.
+    """Refuse a network that draws random numbers or changes its buffers when it is run inside the context.
+
+    The output of such a network is not determined by its weights and inputs.
 
     Args:
-        model: The network, which is run inside.
-        x: Its inputs, on whose device it draws.
+        model: The network.
+        x: Its inputs, which determine the device whose generator is watched.
 
     Raises:
-        UserError: A generator of torch, Python or NumPy, or a buffer, is not as it was.
+        UserError: A buffer, or the state of a random generator of torch, Python or NumPy, has changed.
 
     >>> class Noisy(nn.Linear):
     ...     def forward(self, x):
@@ -240,25 +263,28 @@ def unmoved(model: nn.Module, x: Tensor) -> Iterator[None]:
 
 
 def _generators(device: torch.device) -> list[object]:
-    """The states of the generators that a network on a device may draw from: torch's, Python's and NumPy's."""
+    """Return the states of the generators that a network on a device may use: those of torch, Python and NumPy."""
     states = [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
     _, key, *place = cast("tuple[Any, ...]", np.random.get_state(legacy=True))
     return [*(bytes(state.numpy()) for state in states), random.getstate(), bytes(key), place]
 
 
-ASKED = 32  # examples, of which a loss is asked one by one
+ASKED = 32  # most examples whose loss is computed one by one
 
 
 def check_loss(loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, y: Tensor, losses: Tensor) -> None:
-    """Refuse a loss that mixes examples: that of one example alone must be what it is among the others.
+    """Refuse a loss that mixes examples: the loss of an example alone must be the same as among the others.
 
-    Every example is asked of a small batch, `ASKED` of a large one, the first and the last among them.
+    Up to `ASKED` examples of a batch are checked, evenly spaced, with the first and the last among them.
 
     Args:
         loss: Function of (logits, y).
-        logits: Of all examples.
+        logits: Outputs for all examples.
         y: Their labels or targets.
-        losses: Their losses.
+        losses: Their losses, [n].
+
+    Raises:
+        UserError: The loss of an example differs.
 
     >>> outputs, targets = torch.tensor([[1.0], [2.0]]), torch.tensor([1.0, 5.0])
     >>> squares = lambda o, t: ((o - t) ** 2).mean(1)  # [2, 1] - [2] is [2, 2]

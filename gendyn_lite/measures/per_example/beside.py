@@ -1,4 +1,4 @@
-"""One example beside another: what layers show of it there, against which what they show in a batch is checked."""
+"""A check of each layer in a batch against the same layer when one example is run beside only one other."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ from gendyn_lite.measures.per_example.taps import Taps
 
 
 class Beside:
-    """The example of a batch with the largest loss beside another one, and what its layers show there.
+    """Layer inputs and output gradients of the example with the largest loss, run in a batch of two.
 
-    It stands in for a `Lone` where it is proved that no operation mixes examples, and that each layer reads and gives
-    them along the first axis: then a layer's formula is right if its input and output gradient are the example's own.
-    No weight's gradient is taken.
+    It replaces `Lone` if it is proved that no operation mixes examples, and that each layer has them on the first axis
+    of its input and output. Then a layer's formula is right if the input and output gradient that it uses are the
+    example's own. So no gradient of a weight is computed.
 
     Args:
-        model: The network, no parameter of which requires a gradient.
+        model: The network; no parameter of it requires a gradient.
         plan: Its layers.
-        batch: Inputs and labels.
-        among: The logits and the losses among all.
+        batch: Inputs and labels of the whole batch.
+        among: Logits and losses of the whole batch.
 
     Attributes:
-        used: The parameters that its loss depends on.
+        used: Names of the parameters on which the example's loss depends.
 
     Raises:
-        UserError: An output is another one there than among all, or the loss has a derivative by the other example.
+        UserError: An output differs from that in the whole batch, or the derivative of the example's loss with respect
+            to the other example is not 0.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class Beside:
         self._absolute = self._relative * 1e-2 * max(largest, default=0.0)
 
     def agrees(self, layer: Layer, uses: list[Use]) -> bool:
-        """Whether a layer read and gave in the batch what it does here."""
+        """Return whether the example's inputs and output gradients in the batch are those found here, for one layer."""
         own = self._uses.get(layer, [])
         if len(own) != len(uses):
             return False
@@ -67,4 +68,4 @@ class Beside:
 
     def _close(self, found: Tensor, expected: Tensor) -> bool:
         wrong = (found - expected).norm()
-        return not wrong > self._relative * expected.norm() + self._absolute  # NaN is another check's to name
+        return not wrong > self._relative * expected.norm() + self._absolute  # true for NaN: another check reports it

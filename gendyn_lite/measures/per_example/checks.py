@@ -1,4 +1,4 @@
-"""What measures ask of memory, numbers, names and labels: one line for each refusal."""
+"""Checks of memory, names, numbers, logits, labels and gradients; each error message is one line."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from gendyn_lite.errors import UserError, unknown_name
 
 
 def available_memory(device: torch.device | str = "cpu") -> int:
-    """Bytes that can still be taken on a device; on a CPU no more than a container's limit leaves.
+    """Return the free memory of a device; on a CPU, at most what the limit of a container leaves.
 
     Args:
         device: ``"cpu"`` or a GPU.
 
     Returns:
-        A number of bytes.
+        The number of bytes.
 
     >>> available_memory() > 0
     True
@@ -37,16 +37,16 @@ def available_memory(device: torch.device | str = "cpu") -> int:
 
 
 def refuse_if_too_large(needed: int, what: str, advice: str, *, device: torch.device | str = "cpu") -> None:
-    """Refuse work that would not fit, with the estimate and what to do.
+    """Refuse work that does not fit into the free memory, with an estimate of its size and advice.
 
     Args:
-        needed: Bytes that the work takes.
-        what: What takes them, for instance ``"the Gram matrix of 60,000 points"``.
+        needed: Bytes that the work needs.
+        what: What needs them, for instance ``"the Gram matrix of 60,000 points"``.
         advice: What to do instead.
         device: Where the work would run.
 
     Raises:
-        UserError: More is needed than there is.
+        UserError: More memory is needed than is free.
 
     >>> refuse_if_too_large(8 * 10**18, "the matrix", "use fewer points")
     Traceback (most recent call last):
@@ -59,12 +59,12 @@ def refuse_if_too_large(needed: int, what: str, advice: str, *, device: torch.de
 
 
 def gigabytes(size: int) -> str:
-    """Bytes as text in GB (10⁹ bytes), with MB below a tenth of one."""
+    """Format a number of bytes in GB (10⁹ bytes), or in MB below 0.1 GB."""
     return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
 
 
 def _number(path: str) -> int | None:
-    """The number in a file of the control group, or None where there is no file or no limit."""
+    """Read the number in a file of the control group; None if there is no such file, or no limit."""
     try:
         return int(Path(path).read_text())
     except (OSError, ValueError):
@@ -72,7 +72,7 @@ def _number(path: str) -> int | None:
 
 
 def check_name(kind: str, name: object, known: Collection[str]) -> None:
-    """Refuse an unknown name.
+    """Refuse an unknown name, and list the valid ones.
 
     >>> check_name("precision", "float8", ["float32", "bfloat16"])
     Traceback (most recent call last):
@@ -85,15 +85,15 @@ def check_name(kind: str, name: object, known: Collection[str]) -> None:
 def check_whole(
     name: str, value: object, *, least: int = 1, most: int | None = None, optional: bool = False, why: str = ""
 ) -> None:
-    """Refuse anything but a whole number in a range (or None, where that is allowed).
+    """Refuse anything but a whole number in a range, or None where that is allowed.
 
     Args:
-        name: What the message calls it.
+        name: Name of the value in the message.
         value: The value.
         least: Smallest number allowed.
-        most: Largest number allowed, or None for any.
+        most: Largest number allowed; None for no limit.
         optional: Whether None is allowed.
-        why: What the message adds about the range.
+        why: What the message adds after the range.
 
     Raises:
         UserError: The value is anything else.
@@ -117,10 +117,10 @@ def check_number(
     """Refuse anything but a number in the expected range.
 
     Args:
-        name: What the message calls it.
+        name: Name of the value in the message.
         value: The value.
         expected: The range in words.
-        fits: The range; by default above 0 and finite.
+        fits: Function that returns whether a number is in the range; by default, whether it is positive and finite.
 
     Raises:
         UserError: The value is anything else.
@@ -134,17 +134,21 @@ def check_number(
 
 
 def usable(x: Tensor) -> Tensor:
-    """The tensor, or a copy where it was made under ``torch.inference_mode`` and autograd could not save it."""
+    """Return the tensor, or a copy if it was made under ``torch.inference_mode``, which autograd cannot save."""
     return x.clone() if x.is_inference() else x
 
 
 def check_logits(logits: Tensor, y: Tensor, labelled: bool) -> None:
-    """Refuse logits that are not [n, classes], and labels that are not among those classes.
+    """Refuse logits that are not [n, classes] with two or more classes, and labels outside of these classes.
 
     Args:
-        logits: What the network gave.
-        y: Labels.
-        labelled: Whether y are labels of the cross-entropy; else a loss of one's own judges.
+        logits: The network's output.
+        y: Labels [n].
+        labelled: Whether y contains labels for the cross-entropy. If not, only the number of outputs is checked, and
+            the custom loss must judge the rest.
+
+    Raises:
+        UserError: The logits or the labels do not fit.
     """
     if not isinstance(logits, Tensor) or logits.dim() < 1 or len(logits) != len(y):
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
@@ -166,12 +170,15 @@ def check_logits(logits: Tensor, y: Tensor, labelled: bool) -> None:
 
 
 def check_finite(squared_norms: Tensor, *, first: int = 0, resolved: bool = False) -> None:
-    """Refuse gradients that are not finite, naming the first example.
+    """Refuse gradients that are not finite, and name the first such example.
 
     Args:
         squared_norms: Squared norm of each example's gradient, [n].
         first: Number of the first of these examples.
-        resolved: Whether to refuse too that all are so small that the number format has lost their digits.
+        resolved: Whether to refuse also gradients that are all so small that the squares have lost digits.
+
+    Raises:
+        UserError: A gradient is not finite, or (if `resolved`) all are too small.
     """
     wrong = (~torch.isfinite(squared_norms)).nonzero().flatten().tolist()
     if wrong:
@@ -187,5 +194,5 @@ def check_finite(squared_norms: Tensor, *, first: int = 0, resolved: bool = Fals
 
 
 def dtype_name(value: Tensor | torch.dtype) -> str:
-    """A precision as the field writes it: ``float32``."""
+    """Return the name of a dtype, or of a tensor's dtype, without its module: ``float32``."""
     return str(getattr(value, "dtype", value)).removeprefix("torch.")

@@ -1,4 +1,4 @@
-"""What measures ask of a network, its inputs and its loss before they trust them: one line for each refusal."""
+"""Checks of a network, its inputs and its labels before a measure uses them; each error message is one line."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from gendyn_lite.measures.per_example.layers import first_trainable
 
 
 def check_eval(model: nn.Module) -> None:
-    """Refuse a network in train mode whose output depends on chance or on the batch, or one that hides its modules.
+    """Refuse a network whose output, in train mode, depends on chance or on the batch, or that hides its modules.
 
     Args:
         model: The network.
 
     Raises:
-        UserError: Batch-norm, dropout or a randomized ReLU is in train mode; a part is compiled, scripted, wrapped for
-            several devices or without weights.
+        UserError: It is not a module; batch-norm, dropout or a randomized ReLU is in train mode; a part is compiled,
+            scripted, wrapped for several devices, or has no weights yet.
 
     >>> check_eval(nn.Sequential(nn.Linear(2, 3), nn.Dropout(0.5)))
     Traceback (most recent call last):
@@ -51,7 +51,14 @@ Output = Callable[[Any], Tensor] | None
 
 @contextmanager
 def reading(model: nn.Module, output: Output) -> Iterator[None]:
-    """Meanwhile the network gives what a function makes of its output; without one what it gives.
+    """Replace a network's output by a function of it, inside the context only; with None nothing is replaced.
+
+    Args:
+        model: The network.
+        output: Function that takes the network's output and returns the logits, or None.
+
+    Raises:
+        UserError: The function returns None; raised when the network is called.
 
     >>> with reading(network := nn.Linear(2, 3), lambda out: out[:, :1]):
     ...     network(torch.zeros(4, 2)).shape
@@ -63,7 +70,7 @@ def reading(model: nn.Module, output: Output) -> Iterator[None]:
 
     def read(module: nn.Module, given: object, out: Any) -> Tensor:
         logits = output(out)
-        if logits is None:  # which a hook would take for no change
+        if logits is None:  # by which a hook tells torch to keep the output
             raise UserError("output= gives None of what the network gives, expected the logits: does it lack a return?")
         return logits
 
@@ -75,7 +82,7 @@ def reading(model: nn.Module, output: Output) -> Iterator[None]:
 
 
 def _check_plain(name: str, module: nn.Module) -> None:
-    """Refuse a module that is not what it computes with."""
+    """Refuse a module that is compiled, wrapped or scripted, and one that has no weights yet."""
     whole = f"{name!r} in the network" if name else "the network"
     path = f"{name}." if name else ""
     if hasattr(module, "_orig_mod"):
@@ -91,14 +98,15 @@ def _check_plain(name: str, module: nn.Module) -> None:
 
 
 def check_model(model: nn.Module) -> None:
-    """Refuse a network in which an example has no gradient of its own, or that draws at random.
+    """Refuse a network in which an example has no gradient of its own, or that draws random numbers.
 
     Args:
         model: The network.
 
     Raises:
-        UserError: As `check_eval`; batch-norm without running statistics; nothing to train; a parameter that is
-            complex, has a hook of its own, or lies in the memory of another.
+        UserError: As for `check_eval`; batch-norm keeps no running statistics; a parameter was made under
+            ``torch.inference_mode``; no parameter is trainable, or one that is trainable is complex, has a gradient
+            hook or shares memory with another.
 
     >>> check_model(nn.Linear(2, 3).requires_grad_(False))
     Traceback (most recent call last):
@@ -118,7 +126,7 @@ def check_model(model: nn.Module) -> None:
 
 
 def _check_parameters(trained: Mapping[str, Tensor]) -> None:
-    """Refuse parameters whose gradient is not what the loss alone makes it, or that are two in name only."""
+    """Refuse parameters with a hook that may change their gradient, complex ones, and two that share memory."""
     places: dict[tuple[object, int], str] = {}
     for name, value in trained.items():
         if value._backward_hooks:
@@ -133,7 +141,7 @@ def _check_parameters(trained: Mapping[str, Tensor]) -> None:
 
 
 def given(x: Tensor | DataLoader[Any], y: Tensor | None) -> tuple[Any, Any]:
-    """Inputs and labels as they are, or those of a loader that stands for both.
+    """Return inputs and labels as they are, or read both from a DataLoader that is given in place of the inputs.
 
     >>> given(torch.eye(2), None)[1] is None
     True
@@ -142,14 +150,18 @@ def given(x: Tensor | DataLoader[Any], y: Tensor | None) -> tuple[Any, Any]:
 
 
 def check_examples(model: nn.Module, x: Tensor, y: Tensor, *, least: int = 2, name: str = "") -> None:
-    """`check_model`, and refuse inputs and labels that do not fit together, or not to the network.
+    """Apply `check_model`, and refuse inputs and labels that do not fit together, or do not fit the network.
 
     Args:
         model: The network.
         x: Inputs [n, ...].
-        y: Labels [n], or targets [n, ...] of a loss of one's own.
-        least: Fewest examples.
-        name: What to call the set in an error, for instance ``"other: "``.
+        y: Labels [n], or targets [n, ...] of a custom loss.
+        least: Fewest examples allowed.
+        name: Prefix of x and y in error messages, for instance ``"other: "``.
+
+    Raises:
+        UserError: As for `check_model`; x or y is not a tensor, or is on another device than the network; their
+            lengths differ; there are too few examples; x has another precision than the network or is uint8.
     """
     for what, value in (("x", x), ("y", y)):
         if not isinstance(value, Tensor):

@@ -1,8 +1,8 @@
-"""One forward and one backward pass that hand over, layer by layer, what per-example gradients are made of.
+"""One forward and one backward pass that hand over, layer by layer, the factors of per-example gradients.
 
 For a layer with weights W, input a and output z = W a, the gradient of example i's loss is the product of its output
-gradient ∂L/∂z and its input a: neither needs the gradient itself. The weights are frozen meanwhile, so that the
-backward pass computes no weight gradient, and it ends at the first layers with weights.
+gradient ∂L/∂z and its input a. These two suffice, so the gradient itself is not computed. The weights are frozen
+during both passes, so the backward pass computes no weight gradient and stops at the first layers with weights.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from gendyn_lite.threads import keep_freed_memory
 OnGradients = Callable[[str, Tensor], None]
 
 
-def visit(  # noqa: PLR0917 (what is asked, and what receives the answer)
+def visit(  # noqa: PLR0917 (the inputs, and the functions that receive the results)
     model: nn.Module,
     x: Tensor,
     y: Tensor,
@@ -40,34 +40,35 @@ def visit(  # noqa: PLR0917 (what is asked, and what receives the answer)
     loss: Loss,
     drawn: bool = False,
 ) -> None:
-    """Run the network on a batch and hand over what each parameter's per-example gradients are made of.
+    """Run the network on a batch and hand over the factors of each parameter's per-example gradients.
 
-    A layer is handed over as soon as the gradients of all its uses are known, the last ones first, and nothing of it is
-    kept, so that the caller decides what stays in memory. A layer that the loss does not depend on is left out. The
-    parameters that have no formula follow, by `torch.func`. Each example's loss counts once (the sum over examples, not
-    their mean).
+    A layer is handed over as soon as the output gradients of all its uses are known, so the last layers come first.
+    Nothing of it is kept here: the caller decides what stays in memory. Layers on which the loss does not depend are
+    left out. Parameters without a formula come at the end, with gradients computed by `torch.func`. The losses of the
+    examples are summed, not averaged.
 
     Args:
-        model: The network; left as it was.
+        model: The network; it is left unchanged.
         x: Inputs [n, ...].
         y: Labels [n].
-        plan: Its layers, as `gendyn_lite.measures.per_example.layers.plan` finds them; it keeps what is learned about
-            them on the way.
+        plan: Its layers, from `gendyn_lite.measures.per_example.layers.plan`; what the passes reveal about them is
+            recorded in it.
         on_layer: Receives each layer with a formula, and its uses.
         on_gradients: Receives the name of each other parameter, and its gradient for each example, [n, entries].
-        loss: Function of (logits, y) that gives the loss of each example, [n].
-        drawn: Whether the loss draws at random, and so is another each time it is asked.
+        loss: Function of (logits, y) that returns the loss of each example, [n].
+        drawn: Whether the loss draws random numbers. Its values then differ from call to call, so checks that would
+            evaluate it again are skipped.
 
     Raises:
-        UserError: A layer's input was changed in place after the layer had read it, the logits do not fit the labels,
-            the network or the loss mixes the examples of a batch, draws at random or changes buffers.
+        UserError: A layer's input was changed in place after the layer had read it; the logits do not fit the labels;
+            the network or the loss mixes the examples of a batch, draws random numbers or changes buffers.
     """
     keep_freed_memory()
     memory = _Memory(model, x, plan) if not plan.alone and loss is cross_entropy and len(x) > 1 else None
     with torch.inference_mode(False), torch.enable_grad(), frozen(model):
         taps = Taps(plan, seen(model, x).elsewhere, len(x), on_layer)
         given = x.detach()
-        if plan.any_layout and x.dim() == 4 and x.device.type == "cpu":  # pools faster, and patches are longer runs
+        if plan.any_layout and x.dim() == 4 and x.device.type == "cpu":  # faster pooling, longer runs in patches
             given = given.contiguous(memory_format=torch.channels_last)
         checks = () if plan.alone else (unmoved(model, x), lag_is_told(model))
         rows = None if plan.alone or len(x) < 2 else RowWise(model, given)
@@ -89,7 +90,7 @@ def visit(  # noqa: PLR0917 (what is asked, and what receives the answer)
                 taps.lone = _lone(model, plan, (usable(x.detach()), usable(y)), loss, (logits, losses), proved=proved)
                 plan.used = taps.lone and taps.lone.used
             check_alone(model, x, seen=taps.lone is not None and loss is cross_entropy)
-            # Not `given`: in few examples its layout takes longer.
+            # Below, `x` and not `given`, whose channels-last layout is slower for few examples.
             look = None if proved else taps.in_order
             _check_rows(model, x.detach(), logits, look=look, seen=isinstance(taps.lone, Beside))
             plan.alone = len(x) > 1
@@ -97,7 +98,7 @@ def visit(  # noqa: PLR0917 (what is asked, and what receives the answer)
         if losses.requires_grad:
             try:
                 torch.autograd.grad(losses.sum(), taps.source, allow_unused=True)
-            except CheckpointError:  # a part is computed again, without what is seen here
+            except CheckpointError:  # a checkpointed part was recomputed without the taps
                 taps.leave_the_rest()
         taps.hand_over_the_rest()
     if memory and taps.lone:
@@ -113,7 +114,7 @@ def visit(  # noqa: PLR0917 (what is asked, and what receives the answer)
 
 
 def _check_graph(losses: Tensor) -> None:
-    """Refuse a part that is computed again in a way that ends at `torch.autograd.grad`, or leaves out its weights."""
+    """Refuse reentrant checkpointing, which fails in `torch.autograd.grad` or leaves out the weights of its part."""
     seen, left = set[object](), [losses.grad_fn]
     while left:
         node = left.pop()
@@ -127,14 +128,17 @@ def _check_graph(losses: Tensor) -> None:
 
 
 def _check_rows(model: nn.Module, x: Tensor, logits: Tensor, *, look: Look, seen: bool) -> None:
-    """Compare examples with themselves among others, where a network computes precisely enough.
+    """Refuse a network in which an example's logits change with the other examples of its batch.
+
+    Nothing is compared if the logits are in another precision than the parameters, which is too coarse for it.
 
     Args:
         model: The network.
         x: Inputs.
-        logits: What it gave for them.
-        look: What to enter where all are compared; None where no operation mixes them, so that few tell of all.
-        seen: Whether a `Beside` has compared few.
+        logits: Its output for the whole batch.
+        look: Context to enter while all examples are compared, as in `check_all_rows`; None if it is proved that no
+            operation mixes examples, so that comparing a few suffices.
+        seen: Whether a `Beside` has already compared a few.
     """
     if len(x) < 2 or logits.dtype != next(model.parameters()).dtype:
         return
@@ -144,12 +148,13 @@ def _check_rows(model: nn.Module, x: Tensor, logits: Tensor, *, look: Look, seen
         check_all_rows(model, x, logits, look)
 
 
-Known = tuple[object, frozenset[str], frozenset[str] | None]  # its state; parameters without a formula, and in use
+# State of the network; names of the parameters without a formula; names of the parameters in use, if known.
+Known = tuple[object, frozenset[str], frozenset[str] | None]
 _checked: WeakKeyDictionary[nn.Module, dict[object, Known]] = WeakKeyDictionary()
 
 
 class _Memory:
-    """What was seen of a network that is as it was, on a batch of the same shape: it is not checked again."""
+    """Results of earlier checks, so that an unchanged network is not checked again on a batch of the same shape."""
 
     def __init__(self, model: nn.Module, x: Tensor, plan: Plan) -> None:
         self._state, self._known = state(model), _checked.setdefault(model, {})
@@ -161,7 +166,7 @@ class _Memory:
             plan.outside.update(outside)
 
     def keep(self, plan: Plan) -> None:
-        """Note that the network was checked, and which parameters turned out to have no formula."""
+        """Record that the network was checked, which parameters have no formula after all, and which are used."""
         if self._state is not None:
             self._known[self._key] = self._state, frozenset(plan.outside), plan.used
 
@@ -175,9 +180,11 @@ def _lone(
     *,
     proved: bool,
 ) -> Lone | Beside | None:
-    """An example by itself, for a network that computes precisely enough to be compared and is not fitted already.
+    """Return one example run apart from the batch, against which each layer is checked; None if that shows nothing.
 
-    Of one whose every operation keeps the examples apart, and whose parameters have formulas, what its layers show.
+    It shows nothing if the precision is too low to compare gradients, or if all examples are fitted so well that their
+    gradients are mostly rounding errors. If it is proved that no operation mixes examples, and all parameters have
+    formulas, the cheaper `Beside` is used instead of `Lone`.
     """
     logits, losses = given
     largest, dtype = losses.detach().max(), next(model.parameters()).dtype
@@ -189,5 +196,5 @@ def _lone(
         if plain and not plan.without_formula and not plan.outside:
             return Beside(model, plan, batch, (logits.detach(), losses.detach()))
         return Lone(model, list(plan.names.values()), batch, loss, losses)
-    except RuntimeError:  # an input changed in place, which is named when it is met
+    except RuntimeError:  # an input was changed in place: the backward pass of the batch names it
         return None

@@ -1,7 +1,8 @@
-"""The axis of the examples, followed through every operation of a forward pass: a proof that none mixes them.
+"""A proof that no operation of a forward pass mixes examples, by following their axis through every operation.
 
-A few examples that are run again tell nothing of the others. What is followed here holds for each row of the batch that
-is measured, at the price of a look at each operation. What it cannot follow is no fault: it is looked at in numbers.
+Running a few examples again says nothing about the others. This proof holds for each row of the batch that is measured,
+at the price of inspecting each operation. An operation that it cannot follow is not an error; then outputs are compared
+numerically instead (`gendyn_lite.measures.per_example.apart.check_all_rows`).
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from gendyn_lite.measures.per_example.axis_rules import RULES
 
 
 class RowWise(TorchDispatchMode):
-    """While entered, follows the examples of a batch through a network.
+    """A context that follows the examples of a batch through a network.
 
     Args:
-        model: The network; of its parameters and buffers none has the axis.
-        x: The batch that goes in, [n, ...].
+        model: The network; its parameters and buffers have no axis of examples.
+        x: Its inputs, [n, ...].
 
     Attributes:
         lost: The first operation through which the axis could not be followed, or None.
@@ -39,19 +40,19 @@ class RowWise(TorchDispatchMode):
     def __init__(self, model: nn.Module, x: Tensor) -> None:
         super().__init__()
         self.lost: str | None = None
-        self._hidden = False  # whether what was computed of the examples has gone where nothing is seen of it
+        self._hidden = False  # whether values of examples went where they cannot be followed
         self._count = len(x)
-        self._axes = WeakIdKeyDictionary()  # tensor → its axis, or None where it has none
+        self._axes = WeakIdKeyDictionary()  # tensor → its axis of examples, or None if it has none
         for value in (*model.parameters(), *model.buffers()):
             self._axes[value] = None
         self._axes[x] = Axis(0)
 
     def holds(self, out: object) -> bool:
-        """Whether each row of an output depends on its example alone."""
+        """Return whether each row of an output is proved to depend on its own example only."""
         return not self._hidden and isinstance(out, Tensor) and self._axes.get(out) == Axis(0)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Call an operation, and note the axis of what it gives."""
+        """Call an operation, and record the axis of the examples in its output."""
         kwargs = kwargs or {}
         given = list(tensors_in((args, kwargs)))
         shapes = [tuple(value.shape) for value in given]
@@ -62,7 +63,7 @@ class RowWise(TorchDispatchMode):
         except (LostError, IndexError, KeyError, TypeError, ValueError, ZeroDivisionError):
             self.lost = self.lost or func.overloadpacket.__name__
             made = list(tensors_in(out))
-            self._hidden |= not made or func._schema.is_mutable  # a number, or memory that others read
+            self._hidden |= not made or func._schema.is_mutable  # a Python number, or memory that is shared
             for value in made:
                 self._axes.pop(value, None)
         return out
@@ -70,7 +71,7 @@ class RowWise(TorchDispatchMode):
     def _note(self, func: Any, call: Call) -> None:
         name = func.overloadpacket.__name__
         unknown = any(value not in self._axes for value in call.tensors)
-        if unknown and name != "lift_fresh":  # which makes a tensor of a number
+        if unknown and name != "lift_fresh":  # which turns a number into a tensor
             raise LostError
         axes, found = [self._axes.get(value) for value in call.tensors], None
         if any(axes):
@@ -85,7 +86,14 @@ class RowWise(TorchDispatchMode):
 
 @torch.no_grad()
 def mixing(model: nn.Module, x: Tensor) -> str:
-    """The first operation of a network through which the axis cannot be followed, with its module.
+    """Name the first operation of a network through which the axis of the examples cannot be followed, and its module.
+
+    Args:
+        model: The network.
+        x: Inputs [n, ...].
+
+    Returns:
+        The names, as below; an empty text if every operation can be followed.
 
     >>> mixing(nn.Sequential(nn.Linear(2, 3), nn.Softmax(0)), torch.eye(2))
     "_softmax in '1' (Softmax)"

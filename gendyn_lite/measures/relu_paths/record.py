@@ -1,4 +1,4 @@
-"""Which units are on, and their activations, for every image and chosen layers of any network with ReLU-like gates."""
+"""Recording which units are on, and their activations, for every image at chosen layers with ReLU-like gates."""
 
 from __future__ import annotations
 
@@ -23,29 +23,28 @@ from gendyn_lite.measures.relu_paths.packed import PackedPaths, fingerprint, of_
 BATCH = 128
 T = TypeVar("T")
 Layers = Sequence[str] | None
-Take = Callable[[Gate], tuple[T, Tensor]]  # what is recorded of a gate, and the gate's output
+Take = Callable[[Gate], tuple[T, Tensor]]  # returns what to record of a gate, and the gate's output
 Join = Callable[[list[T]], T]
 
 
 def record_paths(
     model: nn.Module, x: Tensor | DataLoader[Any], *, layers: Layers = None, batch_size: int = BATCH
 ) -> dict[str, Tensor]:
-    """The path p_i of every image: which units are on (pre-activation above 0), layer by layer.
+    """Record the path p_i of every image: which units are on (pre-activation above 0), layer by layer.
 
     Args:
-        model: A network with ReLU-like gates (modules, or functions such as ``F.relu``; in place or not), in eval mode;
-            left as it was. See `gendyn_lite.measures.relu_paths.gates` for what counts and how layers are named.
-        x: Images [n, ...] as the network takes them, or a DataLoader of such and labels; moved to its device.
-        layers: Which layers, named as `gate_layers` names them; None for all.
-        batch_size: Images at a time.
+        model: A network in eval mode with ReLU-like gates (modules, or functions such as ``F.relu``; in place or not).
+            It is left unchanged. `gendyn_lite.measures.relu_paths.gates` says what is a gate and how layers are named.
+        x: Images [n, ...] as the network takes them, or a DataLoader of images and labels; moved to its device.
+        layers: Names of the layers, as in `gate_layers`; None for all.
+        batch_size: Images per batch.
 
     Returns:
-        Layer → bool [n, units], in the order of the forward pass, on the model's device. A unit of a convolution is a
-        channel at a place.
+        Layer → bool [n, units], in forward order, on the model's device. A convolution's unit is a channel at a place.
 
     Raises:
-        UserError: The network has no gates, is in train mode with dropout or batch-norm, or does not take the images;
-            a layer is unknown; the network's output is NaN.
+        UserError: The network has no gates, is in train mode with dropout or batch-norm, does not take the images, or
+            mixes them; a layer is unknown; the rows of a gate are not those of the images; the output is NaN.
 
     Source: Image functions (n.d.), above Eq. 2 (p_i^t).
 
@@ -57,7 +56,7 @@ def record_paths(
     """
 
     def take(gate: Gate) -> tuple[Tensor, Tensor]:
-        return gate.path().flatten(1), gate.run()  # in this order: the gate may run in place
+        return gate.path().flatten(1), gate.run()  # in this order, as the gate may work in place
 
     images = given(x, None)[0]
     paths = _by_layer(model, images, take, torch.cat, layers=layers, batch_size=batch_size)
@@ -68,19 +67,19 @@ def record_paths(
 def record_activations(
     model: nn.Module, x: Tensor, *, layers: Layers = None, batch_size: int = BATCH
 ) -> dict[str, Tensor]:
-    """The activations a_i of every image behind each gate, layer by layer.
+    """Record the activations a_i of every image after each gate, layer by layer.
 
     Args:
-        model: See `record_paths`.
+        model: The network, as in `record_paths`.
         x: Images [n, ...].
-        layers: Which layers; None for all.
-        batch_size: Images at a time.
+        layers: Names of the layers; None for all.
+        batch_size: Images per batch.
 
     Returns:
         Layer → [n, units], in the network's precision and on its device.
 
     Raises:
-        UserError: As `record_paths`.
+        UserError: As for `record_paths`.
 
     >>> model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
     >>> _ = model[0].weight.data.copy_(torch.eye(2)), model[0].bias.data.zero_()
@@ -90,7 +89,7 @@ def record_activations(
 
     def take(gate: Gate) -> tuple[Tensor, Tensor]:
         out = gate.run()
-        return out.detach().flatten(1).clone(), out  # a copy: what follows may be in place
+        return out.detach().flatten(1).clone(), out  # a copy, as the next layer may work in place
 
     return _by_layer(model, x, take, torch.cat, layers=layers, batch_size=batch_size)
 
@@ -98,20 +97,20 @@ def record_activations(
 def record_packed(
     model: nn.Module, x: Tensor, *, layers: Layers = None, batch_size: int = BATCH, images: str | None = None
 ) -> dict[str, PackedPaths]:
-    """The paths of every image, packed batch by batch: an eighth of the memory; see `record_paths`.
+    """Record the paths of every image as in `record_paths`, packed batch by batch, in an eighth of the memory.
 
     Args:
         model: The network.
         x: Images.
-        layers: Which layers; None for all.
-        batch_size: Images at a time.
-        images: Fingerprint of x where it is known already.
+        layers: Names of the layers; None for all.
+        batch_size: Images per batch.
+        images: Fingerprint of x, if it is already known.
 
     Returns:
         Layer → its packed paths.
 
     Raises:
-        UserError: As `record_paths`.
+        UserError: As for `record_paths`.
 
     >>> model = nn.Sequential(nn.Linear(2, 20), nn.ReLU())
     >>> packed = record_packed(model, torch.randn(5, 2))["1"]
@@ -127,14 +126,14 @@ def record_packed(
 
 
 def gate_layers(model: nn.Module, x: Tensor) -> dict[str, int]:
-    """The layers whose paths can be recorded, in the order of the forward pass: name → number of units.
+    """List the layers whose paths can be recorded, with their numbers of units.
 
     Args:
         model: The network, in eval mode.
-        x: Images [n, ...], of which the first is run.
+        x: Images [n, ...], of which only the first is run.
 
     Returns:
-        Layer → units, in the order of the forward pass.
+        Layer → number of units, in the order of the forward pass.
 
     >>> gate_layers(nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten()), torch.zeros(1, 1, 5, 5))
     {'1': 36}
@@ -145,13 +144,13 @@ def gate_layers(model: nn.Module, x: Tensor) -> dict[str, int]:
 def _by_layer(
     model: nn.Module, x: Tensor, take: Take[T], join: Join[T], *, layers: Layers, batch_size: int
 ) -> dict[str, T]:
-    """What `take` finds at each gate, batch by batch, joined."""
+    """Call `take` at each gate, batch by batch, and join its results for each layer."""
     model = uncompiled(model)
     check_images(x, batch_size)
     found: dict[str, list[T]] = {}
     seen: list[str] = []
     rows: dict[str, Tensor] = {}
-    sums: dict[str, Tensor] = {}  # of the gates whose rows are not proved to be the images'
+    sums: dict[str, Tensor] = {}  # at the gates whose rows are not proved to be those of the images
     apart: Unseen | None = None
 
     def visit(gate: Gate) -> Tensor:
@@ -202,17 +201,17 @@ def _by_layer(
 
 
 def _looked_at(count: int) -> tuple[int, ...]:
-    """Images of a batch that are run once more: the one in the middle, the last and the first."""
+    """Return the places in a batch of the images that are run again: the middle one, the last and the first."""
     return count // 2, count - 1, 0
 
 
 def _sums(gate: Gate) -> Tensor:
-    """A number for each row of a gate's pre-activations."""
+    """Return the sum of each row of a gate's pre-activations, [n]."""
     return gate.z.detach().flatten(1).sum(1)
 
 
 def _check_all_rows(model: nn.Module, x: Tensor, out: object, sums: Mapping[str, Tensor]) -> None:
-    """Refuse rows of gates, or outputs, of any image that are others among every second of the images."""
+    """Refuse gates, or outputs, whose row for any image differs in half of the batch, run in reverse order."""
     few: dict[str, Tensor] = {}
 
     def note(gate: Gate) -> Tensor:
@@ -224,7 +223,7 @@ def _check_all_rows(model: nn.Module, x: Tensor, out: object, sums: Mapping[str,
         few.clear()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            half = run_gated(model, x[start::2].flip(0), note)  # what is sorted would come as it did
+            half = run_gated(model, x[start::2].flip(0), note)  # in reverse, to reveal images that are sorted
         for name, found in few.items():
             among = sums[name][start::2].flip(0)
             if found.shape != among.shape or not all(map(same_row, found, among)):
@@ -239,14 +238,14 @@ OTHER_ROWS = (
 
 
 def _check_rows(model: nn.Module, x: Tensor, out: object, rows: Mapping[str, Tensor], *, proved: bool) -> None:
-    """Refuse rows of gates that are not the images': each must be what it is for its image alone, or beside another.
+    """Refuse gates, or outputs, whose rows for a few images change if these are run alone, or beside only one other.
 
     Args:
         model: The network.
-        x: Images.
-        out: Its output.
-        rows: At each gate the pre-activations of the images that are looked at, among all.
-        proved: Whether no operation mixes images, so that two of them, in one run, will do.
+        x: Images of a batch.
+        out: Output for the whole batch.
+        rows: Pre-activations at each gate from the whole batch, of the images that are run again (`_looked_at`).
+        proved: Whether it is proved that no operation mixes images; then two images, in one run, suffice.
     """
     chosen = _looked_at(len(x))
     for part in (slice(0, 2),) if proved else (slice(0, 1), slice(1, 3)):
@@ -258,7 +257,7 @@ def _check_rows(model: nn.Module, x: Tensor, out: object, rows: Mapping[str, Ten
 
         numbers = list(chosen[part])
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # told of all the images already
+            warnings.simplefilter("ignore")  # the whole batch has given the warnings
             alone = run_gated(model, x[numbers], note)
         for name, own in few.items():
             among = rows[name][part] if name in rows else own
@@ -271,7 +270,7 @@ def _check_rows(model: nn.Module, x: Tensor, out: object, rows: Mapping[str, Ten
 
 
 def _check_output(out: object, first: int) -> None:
-    """Refuse NaN, which would pass for a unit that is off, naming the image; it reaches the output from any gate."""
+    """Refuse NaN, and name the image: at a gate NaN would count as off. From any gate it reaches the output."""
     several = out.values() if isinstance(out, Mapping) else out if isinstance(out, tuple | list) else ()
     for part in several:
         _check_output(part, first)
@@ -281,10 +280,10 @@ def _check_output(out: object, first: int) -> None:
 
 
 def run_gated(model: nn.Module, x: Tensor, visit: Callable[[Gate], Tensor]) -> Tensor:
-    """The network's output with every gate handed to `visit`.
+    """Run a network with every gate passed to `visit`, and return its output.
 
     Raises:
-        UserError: Train mode with dropout or batch-norm, or the network does not take the images.
+        UserError: Dropout or batch-norm is in train mode, or the network does not take the images.
     """
     check_eval(model)
     device = next((value.device for value in model.parameters()), x.device)
@@ -297,5 +296,5 @@ def run_gated(model: nn.Module, x: Tensor, visit: Callable[[Gate], Tensor]) -> T
     except UserError:
         raise
     except (RuntimeError, ValueError) as error:
-        reason = first_line(error)
-        raise UserError(f"the network does not take images of shape {tuple(x.shape[1:])}: {reason}") from error
+        told = f"the network does not take images of shape {tuple(x.shape[1:])}: {first_line(error)}"
+        raise UserError(told) from error
