@@ -39,8 +39,8 @@ book: $(INSTALLED)  ## run every chapter at smoke size and render the book into 
 	@echo "Running every chapter (profile smoke, at most 45 s each; what has run before is loaded) and rendering:"
 	@$(PY) -m gendyn_lite.cli book --out _build
 
-test: $(INSTALLED)  ## style, types, contracts, tests, notebooks, the rendered book in a browser (about 16 minutes)
-	@echo "Testing style, types, import contracts, code, notebooks and the rendered book (about 16 minutes on 2 cores):"
+test: $(INSTALLED)  ## style, types, contracts, tests, notebooks, the rendered book in a browser (about 14 minutes)
+	@echo "Testing style, types, import contracts, code, notebooks and the rendered book (about 14 minutes on 2 cores):"
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m pyright

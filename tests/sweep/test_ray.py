@@ -81,7 +81,7 @@ def test_killed_and_interrupted_it_does_every_run_once_with_the_numbers_of_a_loc
     first.send_signal(signal.SIGTERM)  # which Ray would answer itself, with an exit code or an abort of its own
     said = first.communicate()[1]
     assert first.returncode == 130, said
-    assert "run the same command again to go on" in said.splitlines()[-1]
+    assert "run the same command again to continue" in said.splitlines()[-1]
     assert psutil.wait_procs(busy(ray), timeout=20)[1] == []  # nothing goes on in secret
     seen = complete(root)
     second = started(*words, **TOKEN, CUDA_VISIBLE_DEVICES="")
