@@ -74,26 +74,9 @@ def visit(  # noqa: PLR0917 (the inputs, and the functions that receive the resu
         rows = None if plan.alone or len(x) < 2 else RowWise(model, given)
         logits = taps.run(model, given, *checks, rows=rows)
         check_logits(logits, y, loss is cross_entropy)
-        losses = loss(logits, usable(y))
-        shape = tuple(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
-        if shape != (len(x),):
-            told = f"the loss has shape {shape}"
-            raise UserError(f"{told}, expected one value for each of {len(x)} examples")
-        if not losses.is_floating_point():
-            raise UserError(f"the loss is {dtype_name(losses)}, which has no gradient: expected one in floating point")
+        losses = _losses(loss, logits, y, len(x))
         if not plan.alone:
-            _check_graph(losses)
-            if len(x) > 1 and loss is not cross_entropy and not drawn:
-                check_loss(loss, logits, y, losses)
-            proved = rows is not None and taps.proved and rows.holds(logits)
-            if not drawn:
-                taps.lone = _lone(model, plan, (usable(x.detach()), usable(y)), loss, (logits, losses), proved=proved)
-                plan.used = taps.lone and taps.lone.used
-            check_alone(model, x, seen=taps.lone is not None and loss is cross_entropy)
-            # Below, `x` and not `given`, whose channels-last layout is slower for few examples.
-            look = None if proved else taps.in_order
-            _check_rows(model, x.detach(), logits, look=look, seen=isinstance(taps.lone, Beside))
-            plan.alone = len(x) > 1
+            _check_batch(model, (x, y), plan, taps, rows, loss, (logits, losses), drawn=drawn)
         taps.forward_is_done()
         if losses.requires_grad:
             try:
@@ -111,6 +94,44 @@ def visit(  # noqa: PLR0917 (the inputs, and the functions that receive the resu
     if without:
         for name, found in gradients(model, without, x, y, loss=loss).items():
             on_gradients(name, found)
+
+
+def _losses(loss: Loss, logits: Tensor, y: Tensor, count: int) -> Tensor:
+    """Return the loss of each of `count` examples, and refuse a loss that does not give one, in floating point."""
+    losses = loss(logits, usable(y))
+    shape = tuple(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
+    if shape != (count,):
+        raise UserError(f"the loss has shape {shape}, expected one value for each of {count} examples")
+    if not losses.is_floating_point():
+        raise UserError(f"the loss is {dtype_name(losses)}, which has no gradient: expected one in floating point")
+    return losses
+
+
+def _check_batch(  # noqa: PLR0917 (what was run, and what it gave)
+    model: nn.Module,
+    batch: tuple[Tensor, Tensor],
+    plan: Plan,
+    taps: Taps,
+    rows: RowWise | None,
+    loss: Loss,
+    given: tuple[Tensor, Tensor],
+    *,
+    drawn: bool,
+) -> None:
+    """Check, once for a plan, that the network and the loss keep the examples of a batch apart; see `visit`."""
+    (x, y), (logits, losses) = batch, given
+    _check_graph(losses)
+    if len(x) > 1 and loss is not cross_entropy and not drawn:
+        check_loss(loss, logits, y, losses)
+    proved = rows is not None and taps.proved and rows.holds(logits)
+    if not drawn:
+        taps.lone = _lone(model, plan, (usable(x.detach()), usable(y)), loss, given, proved=proved)
+        plan.used = taps.lone and taps.lone.used
+    check_alone(model, x, seen=taps.lone is not None and loss is cross_entropy)
+    # `x` in its own layout: channels-last is slower for few examples.
+    look = None if proved else taps.in_order
+    _check_rows(model, x.detach(), logits, look=look, seen=isinstance(taps.lone, Beside))
+    plan.alone = len(x) > 1
 
 
 def _check_graph(losses: Tensor) -> None:
