@@ -616,3 +616,10 @@ def test_an_interval_that_would_take_too_long_is_found_by_samples_or_refused():
     torch.testing.assert_close(found.upper, expected.upper, atol=1e-5, rtol=0)
     said = "every linear piece would take longer than was allowed"
     check_refused(lambda: generalization_interval(model, X, direction, seconds=1e-9, method="exact"), said)
+
+
+def test_a_network_of_one_batch_size_is_refused_in_a_line():
+    sizes = nn.Unflatten(0, (1, len(X))), nn.Flatten(0, 1)
+    model = nn.Sequential(sizes[0], nn.Linear(8, 6), nn.BatchNorm1d(len(X)), sizes[1], nn.ReLU(), nn.Linear(6, 3))
+    for measure in (record_paths, lambda model, x: generalization_interval(model, x, X.flip(0))):
+        check_refused(measure, "the network does not take", model.double().eval(), X)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import vmap
 
-from gendyn_lite.errors import UserError
+from gendyn_lite.errors import UserError, first_line
 from gendyn_lite.measures.per_example.alone import MIXES, TOLERANCE, lone
 from gendyn_lite.measures.per_example.checks import usable
 from gendyn_lite.measures.per_example.rowwise import RowWise, mixing
@@ -103,7 +103,11 @@ def check_rows(model: nn.Module, x: Tensor, among: object) -> None:
         if alone is not None and all(map(same_row, alone, expected)):
             return
         for i, one, row in zip(chosen, given, expected, strict=True):
-            if not same_row(model(lone(model, one))[0], row):
+            try:
+                own = model(lone(model, one))[0]
+            except RuntimeError as error:
+                raise UserError(f"the network does not take example {i} by itself: {first_line(error)}") from error
+            if not same_row(own, row):
                 raise UserError(ANOTHER.format(i))
 
 
