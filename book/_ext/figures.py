@@ -22,7 +22,7 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxRole
 
-from gendyn_lite.charts.figure import slug
+from gendyn_lite.charts.figure import read_spec, slug
 
 STYLE = 1  # of pictures: another number, and all are drawn again
 WIDTH = 640  # px, of a picture
@@ -166,8 +166,7 @@ def still(text: str, folder: Path, root: str) -> str:
     import vl_convert
 
     key = hashlib.sha256(f"{vl_convert.__version__} {STYLE} {text}".encode()).hexdigest()[:16]
-    # JavaScript has no longer whole numbers.
-    spec = json.loads(text, parse_int=lambda digits: int(digits) if len(digits) < 16 else digits)
+    spec = read_spec(text)
     picture = folder / f"{key}.svg"
     folder.mkdir(exist_ok=True)
     if not picture.exists():

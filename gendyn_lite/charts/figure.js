@@ -52,12 +52,22 @@ window.gendynCharts = window.gendynCharts || (function () {
     return Math.max(0, ...words) - edge;
   }
 
+  // Data stand in a page column by column; everything else has them as rows.
+  function withRows(spec) {
+    for (const [name, data] of Object.entries(spec.datasets || {})) {
+      if (Array.isArray(data)) continue;
+      const columns = Object.entries(data);
+      spec.datasets[name] = columns[0][1].map((_, at) => Object.fromEntries(columns.map(([key, all]) => [key, all[at]])));
+    }
+    return spec;
+  }
+
   // The chart of a panel: drawn in its place, and again where the layout changes, with what the reader has set.
   function draw(panel) {
     if (panel.dataset.drawn) return;
     panel.dataset.drawn = "pending";
     const figure = panel.closest("figure"), place = panel.querySelector(".gendyn-view");
-    const spec = JSON.parse(panel.querySelector(".gendyn-spec").textContent);
+    const spec = withRows(JSON.parse(panel.querySelector(".gendyn-spec").textContent));
     const composed = spec.hconcat || spec.concat;
     const chart = { figure, panel, place, spec, view: null, name: figure.id.replace(/^chart-/, ""), changed: [] };
     let width = 0, result = null;

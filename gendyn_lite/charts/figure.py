@@ -193,8 +193,10 @@ def _panel(spec: dict[str, Any], runs: str) -> str:
 def embeddable(spec: dict[str, Any]) -> str:
     """Write a specification as JSON for a page: as wide as its container, compact, deterministic, safe inside HTML.
 
+    Its data are written column by column, so that each name stands once; `read_spec` and ``figure.js`` read them.
+
     >>> embeddable({"title": "t", "datasets": {"d": [{"x": 0.1234567}]}, "params": [{"name": "param_9"}]})
-    '{"datasets":{"d":[{"x":0.123457}]},"params":[{"name":"param_1"}],"width":"container"}'
+    '{"datasets":{"d":{"x":[0.123457]}},"params":[{"name":"param_1"}],"width":"container"}'
     """
     spec = copy.deepcopy(spec)
     for name in ("title", "usermeta"):  # the figure shows them as text, which wraps and can be searched
@@ -213,9 +215,30 @@ def embeddable(spec: dict[str, Any]) -> str:
     # Altair 5 numbers its automatic names over the whole session.
     spec = json.loads(_AUTOMATIC_NAME.sub(renumber, json.dumps(spec, sort_keys=True)))
     if datasets is not None:
-        spec["datasets"] = datasets
+        spec["datasets"] = {name: _columns(rows) for name, rows in datasets.items()}
     text = json.dumps(spec, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return text.replace("<", "\\u003c")
+
+
+def _columns(rows: list[Any]) -> Any:
+    """Turn rows that all have the same names into columns; leave others as they are."""
+    first = rows[0] if rows else None
+    if not isinstance(first, dict) or not first or any(row.keys() != first.keys() for row in rows):
+        return rows
+    return {name: [row[name] for row in rows] for name in first}
+
+
+def read_spec(text: str) -> dict[str, Any]:
+    """Read a specification that `embeddable` wrote: data as rows, whole numbers too long for JavaScript as text.
+
+    >>> read_spec('{"datasets":{"d":{"x":[1,2]}}}')
+    {'datasets': {'d': [{'x': 1}, {'x': 2}]}}
+    """
+    spec = json.loads(text, parse_int=lambda digits: int(digits) if len(digits) < 16 else digits)
+    for name, data in spec.get("datasets", {}).items():
+        if isinstance(data, dict):
+            spec["datasets"][name] = [dict(zip(data, row, strict=True)) for row in zip(*data.values(), strict=True)]
+    return spec
 
 
 def _rounded(value: Any) -> Any:

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gendyn_lite import book, charts
-from gendyn_lite.charts.figure import embeddable, figure_html
+from gendyn_lite.charts.figure import embeddable, figure_html, read_spec
 from gendyn_lite.errors import UserError
 
 TABLE = pd.DataFrame({"x": [0, 1, 2], "y": [0.1234567, 1 / 3, 2e-9], "kind": ["a", "b", "</script>"]})
@@ -35,7 +35,7 @@ def plain() -> alt.Chart:
 def spec_of(html: str) -> dict[str, Any]:
     found = re.search(r'<script type="application/json" class="gendyn-spec">(.*?)</script>', html, re.DOTALL)
     assert found
-    return json.loads(found[1])
+    return read_spec(found[1])
 
 
 def test_the_same_chart_is_the_same_text_and_another_is_not() -> None:
@@ -77,7 +77,7 @@ def test_every_use_of_an_automatic_name_follows_and_the_data_are_left_alone() ->
     spec = {"name": "view_4", "params": [{"name": "param_12"}, {"name": "param_3"}], "filter": "param_12 > param_3_x"}
     data = {"datasets": {"d": [{"name": "view_4"}]}, "width": "container"}
     renamed = {"name": "view_1", "params": [{"name": "param_1"}, {"name": "param_2"}], "filter": "param_1 > param_2_x"}
-    assert json.loads(embeddable(spec | data)) == renamed | data
+    assert read_spec(embeddable(spec | data)) == renamed | data
 
 
 WORDLESS = [

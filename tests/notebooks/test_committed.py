@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import yaml
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from gendyn_lite import notebooks, results
+from gendyn_lite.charts.figure import read_spec
 from gendyn_lite.errors import UserError
 from gendyn_lite.notebooks.committed import NOT_COMPARED, NOTE, SETUP, WIDGET, configure, tidy
 from tests.book import trial
@@ -86,7 +86,7 @@ def test_no_choice_that_is_offered_leaves_one_of_several_panels_empty(path: Path
     pages = "".join(str(output.data.get("text/html", "")) for output in outputs)
     specs = re.findall(r'class="gendyn-spec">(.*?)</script>', pages, re.DOTALL)
     found = []
-    for panels in (layers_of(json.loads(spec)) for spec in specs):
+    for panels in (layers_of(read_spec(spec)) for spec in specs):
         everything = [layer for panel in panels for layer in panel if layer[0]]
         most = max((len(by) for _, by in everything), default=0)
         choices = {
