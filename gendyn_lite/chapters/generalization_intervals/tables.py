@@ -196,16 +196,22 @@ def convolutional(table: pd.DataFrame) -> list[tuple[str, ...]]:
         table: A tidy table of experiment ``"generalization_intervals"``.
 
     Returns:
-        As text: network, data, labels, share of labels fitted, mean length along pairs and along midlines, number of
-        pairs (and of midlines) of a run, and the method.
+        As text: network, data, labels, share of labels fitted, mean length along pairs and along midlines (with the
+        length that is proved, of certified intervals), number of pairs (and of midlines) of a run, and the method.
     """
     runs = ends(table)
     rows = []
-    for (network, data, labels), part in runs[runs["model"] != "mlp"].groupby(["model", "data", "labels"], sort=False):
-        lengths = (f"{part[f'intervals/{kind}_mean'].mean():.2f}" for kind in ("pair", "midline"))
-        lines = str(counts(part.iloc[0], "pair").sum())
+    by = runs[runs["model"] != "mlp"].groupby(["network", "data", "labels"], sort=False)
+    for names, part in by:
+        method, lines = str(part["intervals/method"].iloc[0]), str(counts(part.iloc[0], "pair").sum())
+        lengths = (_length(part, kind, proved=method == "certified") for kind in ("pair", "midline"))
         fitted = f"{part['intervals/fitted'].mean():.0%}"
-        rows.append(
-            (str(network), str(data), str(labels), fitted, *lengths, lines, str(part["intervals/method"].iloc[0]))
-        )
+        rows.append((*map(str, names), fitted, *lengths, lines, method))
     return rows
+
+
+def _length(runs: pd.DataFrame, kind: str, *, proved: bool) -> str:
+    """Write the mean length of a kind of line, and of certified intervals the part of it that is proved."""
+    length, certain = (f"intervals/{kind}_{name}" for name in ("mean", "certain"))
+    more = f" ({runs[certain].mean():.2f} proved)" if proved else ""
+    return f"{runs[length].mean():.2f}{more}"

@@ -224,11 +224,16 @@ def test_the_bound_s_reach_stands_beside_the_distance_to_new_images():
 
 
 def test_convolutional_networks_have_a_row_for_each_kind_of_labels():
-    found = tables.convolutional(fake.table(conv=True).assign(**{"intervals/method": "certified"}))
-    assert [row[2:] for row in found] == [
-        ("true labels", "100%", "2.70", "4.60", "50", "certified"),
-        ("random labels", "100%", "2.70", "3.60", "50", "certified"),
+    runs = fake.table(conv=True)
+    proved = {"intervals/method": "certified", "intervals/pair_certain": 2.0, "intervals/midline_certain": 3.0}
+    assert [row[2:] for row in tables.convolutional(runs.assign(**proved))] == [
+        ("true labels", "100%", "2.70 (2.00 proved)", "4.60 (3.00 proved)", "50", "certified"),
+        ("random labels", "100%", "2.70 (2.00 proved)", "3.60 (3.00 proved)", "50", "certified"),
     ]
+    assert tables.convolutional(runs.assign(**{"intervals/method": "grid"}))[0][4:] == ("2.70", "4.60", "50", "grid")
+    without = runs["model_options"].where(runs["model"] == "mlp", '{"response_norm": false}')
+    both = pd.concat([runs, runs.assign(network=runs["network"] + " (no norm)", model_options=without, **proved)])
+    assert len(tables.convolutional(both.assign(run_id=range(len(both))))) == 4
 
 
 def test_a_coarse_grid_shrinks_the_difference():
