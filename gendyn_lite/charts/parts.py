@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from string import Formatter
 from typing import Any, TypeVar
 
 import altair as alt
@@ -16,6 +17,7 @@ Looks = tuple[alt.Color, alt.StrokeDash, alt.Shape]
 Drawn = TypeVar("Drawn", alt.Chart, alt.HConcatChart, Chart)
 EPOCH = alt.X("epoch:Q", title="epoch")
 EPOCHS = alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1))  # for runs with few epochs
+MOST_TOLD = 12  # rows that a description says; a reader who hears them has the rest in the table of the data
 AROUND = alt.Scale(zero=False)  # an axis that need not start at zero
 STROKES = alt.Legend(symbolType="stroke", symbolStrokeWidth=3, symbolSize=300)
 
@@ -188,16 +190,19 @@ def from_legend(column: str, *, name: str = "picked") -> tuple[alt.Parameter, An
 
 
 def told(rows: pd.DataFrame | pd.Series, form: str) -> str:
-    """Say the rows of a table in words, for the description of a chart.
+    """Say the first `MOST_TOLD` rows of a table in words, for the description of a chart.
 
     Args:
-        rows: The table, or a series.
+        rows: The table, or a series. Rows with a missing value in what is said are left out.
         form: Format of a row, with names of columns (and of the index) in braces.
 
     >>> told(pd.DataFrame({"data": ["MNIST", "digits"], "mean": [0.123, 0.4]}), "{data}: {mean:.2f}")
     'MNIST: 0.12; digits: 0.40'
     """
-    return "; ".join(form.format_map(row) for row in rows.reset_index().to_dict("records"))
+    rows = rows.reset_index()
+    rows = rows.dropna(subset=list({name for _, name, *_ in Formatter().parse(form) if name}))
+    more = [f"{len(rows) - MOST_TOLD} more in its data"] if len(rows) > MOST_TOLD else []
+    return "; ".join([form.format_map(row) for row in rows.head(MOST_TOLD).to_dict("records")] + more)
 
 
 def latest(rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
