@@ -107,22 +107,18 @@ def test_what_was_predicted_of_convolutional_networks(page):
     assert [right[f"{name}_tells_alike"][0] for name in alike] == [88, 72, 65, 58, 49]
     found = [told.loc[f"{name}_tells_alike", "verdict"] for name in alike]
     assert found == ["holds", "holds, small", "undecided", "undecided", "undecided"]
-    pairs = judging.in_each_case(CONVOLUTIONAL).query("measure == 'sharpness'")["n"]
-    assert pairs.sum() == 100
+    compared = judging.in_each_case(CONVOLUTIONAL).query("measure == 'sharpness'")["n"]
+    assert compared.sum() == 100
     assert right["lens_beats_coin"][0] == 53
     epochs = told.loc["epoch_ranks", ["value", "low", "high"]].tolist()
     assert [round(value, 2) for value in epochs] == [-0.05, -0.46, 0.36]
     choice = judging.Judge(CONVOLUTIONAL).choice()
     assert round(100 * choice.right[tables.SETTINGS].mean()) == 95
-    shared, loss = CONVOLUTIONAL[["augmented", "seed"]].to_numpy(), CONVOLUTIONAL["train_loss"].to_numpy()
-    i, j = np.triu_indices(len(loss), 1)
-    same = (shared[i] == shared[j]).all(axis=1)
-    near = same & (np.abs(loss[i] - loss[j]) < 0.004)
-    assert share_right(-CONVOLUTIONAL["train_loss"], i[same], j[same], CONVOLUTIONAL) == 84
-    told = [share_right(-CONVOLUTIONAL[name], i[near], j[near], CONVOLUTIONAL) for name in ("train_loss", *alike[:2])]
+    assert share_right(-CONVOLUTIONAL["train_loss"], pairs(CONVOLUTIONAL, *ALIKE), CONVOLUTIONAL) == 84
+    near = of_nearly_one_loss(pairs(CONVOLUTIONAL, *ALIKE), CONVOLUTIONAL)
+    told = [share_right(-CONVOLUTIONAL[name], near, CONVOLUTIONAL) for name in ("train_loss", *alike[:2])]
     assert told == [40, 90, 75]
-    accuracy, held = (CONVOLUTIONAL[name].to_numpy() for name in ("held_accuracy", "n_held"))
-    assert ranking.beyond_noise(accuracy, held, i[near], j[near]).sum() == 20
+    assert sure(near, CONVOLUTIONAL).sum() == 20
 
 
 def test_with_random_labels_the_other_two_predictions_hold(page):
@@ -136,27 +132,52 @@ def test_with_random_labels_the_other_two_predictions_hold(page):
     assert right[:2] == [(72, 63, 81), (65, 52, 77)] and [value for value, *_ in right[2:]] == [47, 41]
     rows = ALL_CONVOLUTIONAL.query("label_corruption > 0 and reached").reset_index(drop=True)
     assert len(ALL_CONVOLUTIONAL.query("label_corruption > 0")) == 108
-    i, j = pairs_alike(rows)
-    accuracy, held = (rows[name].to_numpy() for name in ("held_accuracy", "n_held"))
-    assert ranking.beyond_noise(accuracy, held, i, j).sum() == 440
-    assert share_right(rows["random"], i, j, rows) == 72
-    assert share_right(-rows["learning_rate"] / rows["batch_size"], i, j, rows) == 71
+    alike = pairs(rows, *ALIKE)
+    assert sure(alike, rows).sum() == 440
+    assert share_right(rows["random"], alike, rows) == 72
+    assert share_right(-rows["learning_rate"] / rows["batch_size"], alike, rows) == 71
     for column, share in (("learning_rate", 69), ("batch_size", 73)):
-        one = rows[column].to_numpy()[i] == rows[column].to_numpy()[j]
-        assert share_right(rows["pair"], i[one], j[one], rows) == share
-    loss = rows["train_loss"].to_numpy()
-    near = np.abs(loss[i] - loss[j]) < 0.004
-    assert share_right(rows["pair"], i[near], j[near], rows) == 66
-    i, j = pairs_alike(CONVOLUTIONAL)
-    assert share_right(CONVOLUTIONAL["learning_rate"] / CONVOLUTIONAL["batch_size"], i, j, CONVOLUTIONAL) == 68
+        assert share_right(rows["pair"], pairs(rows, *ALIKE, column), rows) == share
+    assert share_right(rows["pair"], of_nearly_one_loss(alike, rows), rows) == 66
+    rates = CONVOLUTIONAL["learning_rate"] / CONVOLUTIONAL["batch_size"]
+    assert share_right(rates, pairs(CONVOLUTIONAL, *ALIKE), CONVOLUTIONAL) == 68
 
 
-def pairs_alike(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of networks on the same images, with the same share of random labels, augmented alike."""
-    shared = rows[["label_corruption", "augmented", "seed"]].to_numpy(dtype=float)
+Pairs = tuple[np.ndarray, np.ndarray]
+ALIKE = ("label_corruption", "augmented", "seed")  # networks on the same images, with labels and augmented alike
+
+
+def pairs(rows: pd.DataFrame, *same: str) -> Pairs:
+    """Pairs of networks that agree in some settings."""
+    shared = rows[list(same)].to_numpy(dtype=float)
     i, j = np.triu_indices(len(rows), 1)
-    same = (shared[i] == shared[j]).all(axis=1)
-    return i[same], j[same]
+    kept = (shared[i] == shared[j]).all(axis=1)
+    return i[kept], j[kept]
+
+
+def of_nearly_one_loss(given: Pairs, rows: pd.DataFrame) -> Pairs:
+    """Those of the pairs whose training losses are nearly the same."""
+    loss, (i, j) = rows["train_loss"].to_numpy(), given
+    near = np.abs(loss[i] - loss[j]) < 0.004
+    return i[near], j[near]
+
+
+def sure(given: Pairs, rows: pd.DataFrame) -> np.ndarray:
+    """Which pairs differ by more than the noise of test images."""
+    return ranking.beyond_noise(rows["held_accuracy"].to_numpy(), rows["n_held"].to_numpy(), *given)
+
+
+def share_right(values: pd.Series, given: Pairs, rows: pd.DataFrame) -> int:
+    """How many pairs of 100 beyond noise have more of something in the better network."""
+    i, j = (side[sure(given, rows)] for side in given)
+    value, goal = values.to_numpy(dtype=float), rows["held_accuracy"].to_numpy()
+    signs = np.sign(value[i] - value[j]) * np.sign(goal[i] - goal[j])
+    return round(50 + 50 * float(np.nanmean(signs)))
+
+
+def of_case(case: tuple) -> pd.DataFrame:
+    """The networks of one case that reached the loss; those on the same draw of images are compared."""
+    return NETWORKS[NETWORKS["reached"] & (NETWORKS[["data", *judging.CASE]] == list(case)).all(axis=1)]
 
 
 def test_the_noise_of_test_images_sets_a_ceiling_that_no_measure_comes_near():
@@ -261,33 +282,18 @@ def test_what_looks_at_no_network_says_as_much(in_cases):
     assert (wide.min(), wide.max(), settings.min(), settings.max()) == (77, 93, 81, 99)
     more = [(settings > value[name]) for name in ("epoch", "adversarial", "pair")]
     assert sum((~np.logical_and.reduce(more)).astype(int)) == 1
-    sure = in_cases["n"][tables.WIDE] / [len(pairs_of_case(case)[0]) for case in in_cases.loc[tables.WIDE].index]
-    assert (round(sure.min(), 1), round(sure.max(), 1)) == (0.1, 0.5)
-
-
-def pairs_of_case(case: tuple, *same: str) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
-    """Pairs of networks of one case on the same draw of images, that agree in some settings."""
-    rows = NETWORKS[NETWORKS["reached"] & (NETWORKS[["data", *judging.CASE]] == list(case)).all(axis=1)]
-    shared = rows[["seed", *same]].to_numpy()
-    i, j = np.triu_indices(len(rows), 1)
-    kept = (shared[i] == shared[j]).all(axis=1)
-    return i[kept], j[kept], rows
-
-
-def share_right(values: pd.Series, i: np.ndarray, j: np.ndarray, rows: pd.DataFrame) -> int:
-    """How many pairs of 100 beyond noise have more of something in the better network."""
-    sure = ranking.beyond_noise(rows["held_accuracy"].to_numpy(), rows["n_held"].to_numpy(), i, j)
-    i, j, value, goal = i[sure], j[sure], values.to_numpy(dtype=float), rows["held_accuracy"].to_numpy()
-    signs = np.sign(value[i] - value[j]) * np.sign(goal[i] - goal[j])
-    return round(50 + 50 * float(np.nanmean(signs)))
+    compared = [len(pairs(of_case(case), "seed")[0]) for case in in_cases.loc[tables.WIDE].index]
+    clear = in_cases["n"][tables.WIDE] / compared
+    assert (round(clear.min(), 1), round(clear.max(), 1)) == (0.1, 0.5)
 
 
 def test_on_shifted_digits_they_fail_along_batch_size_and_rate(in_cases):
     fixed = {name: [] for name in ("epoch", "adversarial")}
     for case in in_cases.loc["epoch"].index:
-        i, j, rows = pairs_of_case(case, "batch_size", "learning_rate")
+        rows = of_case(case)
+        given = pairs(rows, "seed", "batch_size", "learning_rate")
         for name, found in fixed.items():
-            found.append(share_right(tables.MEASURES[name].better * rows[name], i, j, rows))
+            found.append(share_right(tables.MEASURES[name].better * rows[name], given, rows))
     assert {name: (min(found), max(found)) for name, found in fixed.items()} == {
         "epoch": (69, 100),
         "adversarial": (77, 95),
@@ -295,8 +301,9 @@ def test_on_shifted_digits_they_fail_along_batch_size_and_rate(in_cases):
     for augmented, expected in ((True, (1, 25)), (False, (92, 99))):
         more = []
         for size in (1000, 2000):
-            i, j, rows = pairs_of_case((MNIST, size, augmented, 0.0), "width", "depth")
-            more.append(share_right(rows["learning_rate"] / rows["batch_size"], i, j, rows))
+            rows = of_case((MNIST, size, augmented, 0.0))
+            given = pairs(rows, "seed", "width", "depth")
+            more.append(share_right(rows["learning_rate"] / rows["batch_size"], given, rows))
         assert tuple(more) == expected
 
 
@@ -317,17 +324,15 @@ def test_none_of_them_does_in_every_case_with_true_labels(in_cases):
 def test_nearly_the_same_training_loss_makes_next_to_no_difference_case_by_case():
     lenses = ("epoch", "adversarial", "early_to_mid", "trace", "pair")
     for size, augmented in ((1000, False), (2000, False), (1000, True), (2000, True)):
-        i, j, rows = pairs_of_case((MNIST, size, augmented, 0.0))
-        loss = rows["train_loss"].to_numpy()
-        near = np.abs(loss[i] - loss[j]) < 0.004
+        rows = of_case((MNIST, size, augmented, 0.0))
+        every = pairs(rows, "seed")
+        near = of_nearly_one_loss(every, rows)
         for name in ("epoch", "adversarial", "pair"):
             values = tables.MEASURES[name].better * rows[name]
-            assert abs(share_right(values, i[near], j[near], rows) - share_right(values, i, j, rows)) <= 7
+            assert abs(share_right(values, near, rows) - share_right(values, every, rows)) <= 7
     rows = TRUE[MNIST]
-    same, loss = rows[["train_size", "augmented", "seed"]].to_numpy(), rows["train_loss"].to_numpy()
-    i, j = np.triu_indices(len(rows), 1)
-    kept = (same[i] == same[j]).all(axis=1) & (np.abs(loss[i] - loss[j]) < 0.004)
-    together = [share_right(tables.MEASURES[name].better * rows[name], i[kept], j[kept], rows) for name in lenses]
+    near = of_nearly_one_loss(pairs(rows, "train_size", "augmented", "seed"), rows)
+    together = [share_right(tables.MEASURES[name].better * rows[name], near, rows) for name in lenses]
     assert (min(together), max(together)) == (57, 64)
 
 
