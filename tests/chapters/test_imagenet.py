@@ -21,9 +21,10 @@ from gendyn_lite.models.imagenet import torchvision_network
 from gendyn_lite.results.runs import read_run
 from tests.chapters import photographs
 
+SMALLER = ["-p", "center_crop=32", "-p", "model=resnet18_imagenet"]  # it has every kind of layer of ResNet-50
 CASES = {  # the module and how it is asked for what it trains, the name of its runs, and epochs
     "table 2": (table_2, ["--row", "4", "-p", "epochs=1", "-p", "center_crop=75"], "imagenet_regularizers", 1),
-    "mask": (fisher_mask, ["--keep", "0.25", "-p", "epochs=2", "-p", "center_crop=32"], "imagenet_mask", 2),
+    "mask": (fisher_mask, ["--keep", "0.25", "-p", "epochs=2", *SMALLER], "imagenet_mask", 2),
 }
 TINY = ["-p", "batch_size=4", "-p", "learning_rate=0.001", "-p", "precision=float32"]
 IN_TURN = """import json, runpy, sys
