@@ -44,10 +44,6 @@ def test_the_same_chart_is_the_same_text_and_another_is_not() -> None:
     assert len({figure_html(other.to_dict()) for other in [chart(), *others]}) == 5
 
 
-def test_a_figure_is_named_after_its_title() -> None:
-    assert '<figure class="gendyn-chart" id="chart-a-title"' in figure_html(chart().to_dict())
-
-
 def test_two_charts_are_one_figure_with_a_heading_each() -> None:
     both = figure_html(charts.captioned(chart(), "first").to_dict(), charts.captioned(chart(), "second").to_dict())
     assert both.count("<figure") == 1
