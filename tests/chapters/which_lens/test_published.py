@@ -20,17 +20,6 @@ JUDGES = {data: judging.Judge(rows) for data, rows in TRUE.items()}
 SEEING = {name: one.better for name, one in tables.MEASURES.items() if one.kind in (tables.LENS, tables.RIVAL)}
 
 
-@pytest.fixture(scope="module")
-def page(of_page) -> tuple[pd.DataFrame, pd.DataFrame]:
-    claims, overall = of_page("08_which_lens")
-    return claims, overall.set_index("id")
-
-
-@pytest.fixture(scope="module")
-def verdicts(page) -> pd.Series:
-    return page[1]["verdict"]
-
-
 def per_cent(found: ranking.Ranked) -> tuple[int, int, int]:
     """Share of right choices with the ends of its interval."""
     value, low, high = (round(100 * (each + 0.5)) for each in (found.value, found.low, found.high))
@@ -49,7 +38,7 @@ def given(data: str) -> dict[str, tuple[int, int, int]]:
     return {name: per_cent(ranking.interval(*each)) for name, each in found.items() if each}
 
 
-def test_what_was_run_is_said(page):
+def test_what_was_run_is_said(claimed, by_id):
     assert len(runs_of.plan("full")) == 2376 and len(NETWORKS) == 2016
     assert set(NETWORKS.groupby("data")["label_corruption"].unique().map(lambda own: (*sorted(own),))) == {
         (0, 0.1, 0.25, 0.5)
@@ -75,14 +64,14 @@ def test_what_was_run_is_said(page):
     own = results.published("which_lens")["model"] == "mlp"
     seconds = results.published("which_lens")["seconds"][own].sum() + NETWORKS.filter(like="_seconds").sum().sum()
     assert round(seconds / 3600) == 5
-    assert set(page[0]["n_seeds"]) == {288, 249, 36, 54} and set(page[0]["unit"]) == {"setting"}
-    criteria = page[1]["prior"]
+    assert set(claimed["n_seeds"]) == {288, 249, 36, 54} and set(claimed["unit"]) == {"setting"}
+    criteria = by_id["prior"]
     alike = ("epoch", "adversarial", "sharpness", "pair", "spectral_over_margin")
     assert {f"{name}_tells_alike" for name in alike} <= set(criteria.index)
     assert (criteria == ~criteria.index.str.endswith("_tells_random")).all()  # some of these were trained before
 
 
-def test_the_settings_choose_better_than_any_lens_and_a_lens_better_than_a_coin(page, verdicts):
+def test_the_settings_choose_better_than_any_lens_and_a_lens_better_than_a_coin(claimed, said):
     for data, expected in ((MNIST, (99, 88, 88, 79)), (CIFAR, (99, 83, 83, 61))):
         shares = {name: share for name, (share, _, _) in chosen(data, "better of two").items()}
         assert tuple(shares[name] for name in ("settings", tables.LENS, "within", tables.RIVAL)) == expected
@@ -95,13 +84,13 @@ def test_the_settings_choose_better_than_any_lens_and_a_lens_better_than_a_coin(
         assert (seen[i[sure]] != seen[j[sure]]).any(axis=1).mean() > 0.9
         assert NETWORKS.loc[NETWORKS["data"] == data, "stiffness_seconds"].median() < 0.03
     for claim in ("lens_beats_coin", "lens_beats_rivals"):
-        apart = page[0].query("id == @claim").set_index("subject")["verdict"]
-        assert apart.pop("convolutional on MNIST") == verdicts[claim] == "undecided" and set(apart) == {"holds"}
-    assert verdicts["validation_ranks"] == "holds" and verdicts["lens_beats_settings"] == "reversed"
+        apart = claimed.query("id == @claim").set_index("subject")["verdict"]
+        assert apart.pop("convolutional on MNIST") == said[claim] == "undecided" and set(apart) == {"holds"}
+    assert said["validation_ranks"] == "holds" and said["lens_beats_settings"] == "reversed"
 
 
-def test_what_was_predicted_of_convolutional_networks(page):
-    told = page[0][page[0]["subject"] == "convolutional on MNIST"].set_index("id")
+def test_what_was_predicted_of_convolutional_networks(claimed):
+    told = claimed[claimed["subject"] == "convolutional on MNIST"].set_index("id")
     right = {name: per_cent(ranking.Ranked(*told.loc[name, ["value", "low", "high"]], 0, 0)) for name in told.index}
     alike = ("sharpness", "epoch", "spectral_over_margin", "adversarial", "pair")
     assert [right[f"{name}_tells_alike"][0] for name in alike] == [88, 72, 65, 58, 49]
@@ -121,8 +110,8 @@ def test_what_was_predicted_of_convolutional_networks(page):
     assert sure(near, CONVOLUTIONAL).sum() == 20
 
 
-def test_with_random_labels_the_other_two_predictions_hold(page):
-    told = page[0][page[0]["subject"] == "convolutional on MNIST"].set_index("id")
+def test_with_random_labels_the_other_two_predictions_hold(claimed):
+    told = claimed[claimed["subject"] == "convolutional on MNIST"].set_index("id")
     predicted = told.index[told.index.str.contains("_tells_")]
     assert len(predicted) == 9 and told.loc[predicted, "verdict"].isin(("holds", "holds, small")).sum() == 4
     names = ("pair", "adversarial", "epoch", "sharpness")
@@ -336,12 +325,12 @@ def test_nearly_the_same_training_loss_makes_next_to_no_difference_case_by_case(
     assert (min(together), max(together)) == (57, 64)
 
 
-def test_which_lenses_do_as_their_sources_say(page, verdicts):
-    ranks = [name for name in verdicts.index if name.endswith("_ranks") and name != "validation_ranks"]
-    assert verdicts["critical_length_ranks"] == "reversed"
-    assert set(verdicts[ranks].drop("critical_length_ranks")) == {"undecided"}
+def test_which_lenses_do_as_their_sources_say(claimed, said):
+    ranks = [name for name in said.index if name.endswith("_ranks") and name != "validation_ranks"]
+    assert said["critical_length_ranks"] == "reversed"
+    assert set(said[ranks].drop("critical_length_ranks")) == {"undecided"}
     assert [round(JUDGES[data].overall("epoch").value, 2) for data in (MNIST, CIFAR)] == [-0.36, -0.06]
-    epochs = page[0].query("id == 'epoch_ranks' and subject != 'convolutional on MNIST'")
+    epochs = claimed.query("id == 'epoch_ranks' and subject != 'convolutional on MNIST'")
     assert sorted(epochs["value"].round(2)) == [0.28, 0.31] and epochs["low"].min() > 0.1
     assert set(epochs["verdict"]) == {"holds"}
 
@@ -364,7 +353,7 @@ def test_what_the_answer_to_the_book_s_title_says_of_other_chapters(of_page):
     assert not {*by["within_ranks"], *by["critical_length_ranks"]} & {"holds", "holds, small"}
 
 
-def test_where_they_fail(verdicts):
+def test_where_they_fail(said):
     for data, judge in JUDGES.items():
         epochs, within = (judge.along_axes(name).values for name in ("epoch", "within"))
         assert epochs["augmented"] < -0.95 and within["augmented"] < -0.9
@@ -383,11 +372,11 @@ def test_where_they_fail(verdicts):
     assert sum(value < 0 for value in JUDGES[CIFAR].along_axes("sharpness").values.values()) == 4
     means = {name: JUDGES[MNIST].along_axes(name).ranked()["granulated"].value for name in SEEING}
     assert max(means, key=lambda name: means[name]) == "sharpness"
-    assert verdicts["every_lens_fails_somewhere"] == "undecided"
+    assert said["every_lens_fails_somewhere"] == "undecided"
 
 
-def test_random_labels_turn_what_stiffness_seems_to_say(verdicts):
-    assert verdicts["labels_flatter"] == "holds"
+def test_random_labels_turn_what_stiffness_seems_to_say(said):
+    assert said["labels_flatter"] == "holds"
 
     def tau(some: pd.DataFrame) -> float:
         return round(ranking.tau(some["within"].to_numpy(), -some["error"].to_numpy()), 2)
