@@ -11,14 +11,13 @@ import re
 from pathlib import Path
 
 import pytest
-from axe_playwright_python.base import AXE_SCRIPT
-from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser, Locator
 from playwright.sync_api import TimeoutError as TooLong
 
 from tests.book.trial import ROOT
 from tests.browser.places import ALIKE, BOOKS, PAGES, Place, site_of
+from tests.browser.screen_reader import BY_SIZE, amiss
 from tests.browser.visit import Visit
 
 pytestmark = pytest.mark.browser
@@ -43,21 +42,6 @@ CONTRASTS = """(selector) => [...document.querySelectorAll(selector)].filter(e =
 })"""
 
 
-# Its rule of contrast, which takes two thirds of the time, is asked once for each look of words.
-AXE = Axe(f"{AXE_SCRIPT}\naxe.configure({{ rules: [{{ id: 'color-contrast', selector: '[data-look]' }}] }});")
-# Marks one element for each look that words have: its kind, colour and size, and what is behind it.
-LOOKS = """() => {
-  const looks = new Set(), worded = (e) => [...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim());
-  for (const e of [...document.body.querySelectorAll("*")].filter((e) => e.getClientRects().length && worded(e))) {
-    const { color, fontSize, fontWeight } = getComputedStyle(e);
-    let look = [e.localName, e.getAttribute("class"), e.disabled, color, fontSize, fontWeight].join();
-    for (let up = e; up; up = up.parentElement) {
-      const { backgroundColor, backgroundImage, opacity } = getComputedStyle(up);
-      look += [backgroundColor, backgroundImage, opacity].join().replace("rgba(0, 0, 0, 0),none,1", "");
-    }
-    if (!looks.has(look)) e.dataset.look = looks.add(look).size;
-  }
-}"""
 # What of a chart's views, or of the words in its drawing, stands out on the right, in pixels.
 STANDING_OUT = """() => {
   const found = [];
@@ -96,13 +80,11 @@ def test_words_stand_out_from_what_is_behind_them(visit: Visit) -> None:
     assert [(text, ratio) for text, ratio, least in written if text and ratio < least] == []
 
 
-def test_a_screen_reader_finds_nothing_amiss(visit: Visit, desktop: Visit) -> None:
-    context = None if visit is desktop else {"exclude": [["svg.marks > g"]]}  # which says the same at every size
-    rules = {"duplicate-id": {"enabled": True}, "label-content-name-mismatch": {"enabled": True}}  # off by themselves
-    options = {"resultTypes": ["violations"], "rules": rules, "preload": False}
-    visit.page.evaluate(LOOKS)
-    found = AXE.run(visit.page, context=context, options=options).response["violations"]
-    assert [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] != "minor"] == []
+def test_a_screen_reader_finds_nothing_amiss(visit: Visit, desktop: Visit, place: Place) -> None:
+    """What the theme shows at some sizes only is asked all rules on the trial's pages."""
+    without = "" if visit is desktop else "svg.marks > g"  # which says the same at every size
+    only = BY_SIZE if place.book == "real" and visit is not desktop else ()
+    assert amiss(visit.page, without=without, only=only) == []
 
 
 def test_a_page_is_as_light_or_dark_as_asked(visit: Visit) -> None:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize
 
 from gendyn_lite.charts import toy
 from tests.book.trial import ROOT
+from tests.browser.screen_reader import BY_SIZE, amiss
 from tests.browser.visit import Visit
 
 pytestmark = pytest.mark.browser
@@ -124,8 +124,7 @@ def fits_a_phone(page: Page) -> None:
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
         assert page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches") == (scheme == "dark")
-        found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
-        assert [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] != "minor"] == []
+        assert amiss(page, only=BY_SIZE if scheme == "dark" else ()) == []
 
 
 def test_random_labels_are_fitted_and_teach_nothing_by_keyboard_alone(visit: Visit) -> None:

@@ -31,6 +31,7 @@ from tests.chapters.path_functions import fake as fake_paths
 from tests.chapters.random_labels import fake as fake_runs
 from tests.chapters.specs import described, rows
 from tests.chapters.stiffness import fake as fake_stiffness
+from tests.measures.networks import refused
 
 CORNERS: stiffness_maps.CORNERS = dict.fromkeys(("two_moons", "spirals"), ((-1.0, -1.0), (1.0, 1.0)))
 TABLES: list[tuple[Callable[..., pd.DataFrame], ModuleType, list[str]]] = [
@@ -166,22 +167,20 @@ def test_what_is_drawn_is_what_the_runs_have(name, query, column, expected):
 
 
 SWITCHED = fake_runs.regularized()
+NO_MAP = fake_stiffness.maps().query("seed > 0")
 REFUSED = [
-    (random_labels.learning_curves, fake_runs.table(corruptions=()), "no run on true inputs"),
-    (random_labels.time_to_fit, fake_runs.table(fitted=False), "no run fitted its training labels"),
-    (random_labels.final_accuracy, SWITCHED.query("label_corruption == 1"), "no run on true labels"),
-    (random_labels.final_accuracy, fake_runs.regularized(stop=True), "no run on true labels"),
-    (stiffness_maps.neighbourhood_maps, fake_stiffness.maps().query("seed > 0"), "no run of the table holds a map"),
-    (paths.kinds_of_runs, fake_paths.ratio(), "no similarities of paths"),
-    (stiffness_layers.deep_networks, fake_runs.table(), "no values of layers"),
-    (table_1, pd.concat([SWITCHED, SWITCHED.assign(data="other")]), "Table 1 has one data set, the runs have 2"),
+    (random_labels.learning_curves, (fake_runs.table(corruptions=()),), "no run on true inputs"),
+    (random_labels.time_to_fit, (fake_runs.table(fitted=False),), "no run fitted its training labels"),
+    (random_labels.final_accuracy, (SWITCHED.query("label_corruption == 1"),), "no run on true labels"),
+    (random_labels.final_accuracy, (fake_runs.regularized(stop=True),), "no run on true labels"),
+    (stiffness_maps.neighbourhood_maps, (NO_MAP, CORNERS), "no run of the table holds a map"),
+    (paths.kinds_of_runs, (fake_paths.ratio(),), "no similarities of paths"),
+    (stiffness_layers.deep_networks, (fake_runs.table(),), "no values of layers"),
+    (table_1, (pd.concat([SWITCHED, SWITCHED.assign(data="other")]),), "Table 1 has one data set, the runs have 2"),
 ]
-
-
-@pytest.mark.parametrize(("draw", "runs", "message"), REFUSED, ids=[message for *_, message in REFUSED])
-def test_a_table_that_lacks_what_is_drawn_is_refused(draw, runs, message):
-    with pytest.raises(UserError, match=message):
-        draw(runs, *([CORNERS] if draw is stiffness_maps.neighbourhood_maps else []))
+test_a_table_that_lacks_what_is_drawn_is_refused = refused(
+    {f"{number} {said}": (draw, given, {}, said) for number, (draw, given, said) in enumerate(REFUSED)}
+)
 
 
 OF_CHAPTER_1 = [name for make, module, names in TABLES if module is random_labels for name in names]

@@ -17,6 +17,7 @@ from gendyn_lite.chapters.random_labels import runs as random_labels
 from gendyn_lite.chapters.stiffness.explorer import StiffnessExplorer
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures import relu_paths, stiffness
+from tests.measures.networks import refused
 
 MISTAKE = "class '<img src=x onerror=alert(1)>' has no images"
 CASES = {
@@ -146,14 +147,10 @@ def test_a_line_is_drawn_as_chosen(monkeypatch):
     assert explorer.status.value == "" and len(drawn) == 2 and drawn[0] != drawn[1]
 
 
-@pytest.mark.parametrize(
-    ("show", "problem"),
-    [
-        (lambda: fisher_demo.step(example=300, eps=0.1), "example is 300"),
-        (lambda: interval_demo.one_line("pair", image=300), "image is 300"),
-        (lambda: path_explorer.nearest(128, "relu1", 0), "image is 128"),
-    ],
+test_an_example_that_does_not_exist_is_refused = refused(
+    {
+        "step": (lambda: fisher_demo.step(example=300, eps=0.1), r"^example is 300, expected a number from 0 to \d+$"),
+        "line": (interval_demo.one_line, ("pair",), {"image": 300}, r"^image is 300, expected a number from 0 to \d+$"),
+        "nearest": (path_explorer.nearest, (128, "relu1", 0), {}, r"^image is 128, expected a number from 0 to \d+$"),
+    }
 )
-def test_an_example_that_does_not_exist_is_refused(show, problem):
-    with pytest.raises(UserError, match=rf"^{problem}, expected a number from 0 to \d+$"):
-        show()

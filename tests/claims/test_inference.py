@@ -11,7 +11,7 @@ from scipy import stats
 
 from gendyn_lite.claims import inference
 from gendyn_lite.claims.inference import LEVEL, SCALES, Estimate, PValues, all_of, estimate, mean_of, p_values
-from gendyn_lite.errors import UserError
+from tests.measures.networks import refused
 
 DRAWS = 1000
 
@@ -63,19 +63,16 @@ def test_a_number_has_students_interval() -> None:
     assert estimate(values).above(0.0) == pytest.approx(one_sided.pvalue)  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize(
-    ("values", "scale", "said"),
-    [
-        ([0.5, 1.2], "share", "a share is 0.5 to 1.2, expected 0 to 1"),
-        ([-1.5], "correlation", "a correlation is -1.5 to -1.5, expected -1 to 1"),
-        ([-1.0, 2.0], "ratio", "a ratio is -1 to 2, expected 0 to inf"),
-        ([1.0, math.inf], "number", "a number is 1 to inf, expected -inf to inf"),
-        ([1.0], "percent", "the scale is 'percent', expected one of number, share, correlation"),
-    ],
+IMPOSSIBLE = [
+    ([0.5, 1.2], "share", "a share is 0.5 to 1.2, expected 0 to 1"),
+    ([-1.5], "correlation", "a correlation is -1.5 to -1.5, expected -1 to 1"),
+    ([-1.0, 2.0], "ratio", "a ratio is -1 to 2, expected 0 to inf"),
+    ([1.0, math.inf], "number", "a number is 1 to inf, expected -inf to inf"),
+    ([1.0], "percent", "the scale is 'percent', expected one of number, share, correlation"),
+]
+test_what_no_quantity_can_be_is_refused = refused(
+    {scale: (estimate, (values,), {"scale": scale}, said) for values, scale, said in IMPOSSIBLE}
 )
-def test_what_no_quantity_can_be_is_refused(values: list[float], scale: str, said: str) -> None:
-    with pytest.raises(UserError, match=said):
-        estimate(values, scale=scale)
 
 
 def place(low: float, high: float, *, delta: float = 1.0, equivalence: bool = False) -> str:

@@ -12,7 +12,7 @@ from gendyn_lite import data
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data import Split, batching, draws
 from gendyn_lite.data.batching import resident, stream
-from gendyn_lite.errors import UserError
+from tests.measures.networks import refused
 
 
 def make(n=11, channels=3, height=8, width=8):
@@ -117,30 +117,20 @@ def test_points_go_through_unchanged():
     assert not torch.equal(collect(data.batcher(moons, config()))[0], moons.train.x)
 
 
-@pytest.mark.parametrize(
-    ("images", "options", "arguments", "message"),
-    [
-        ("two_moons", {"flip": True}, {}, "flip is True, but two_moons holds points"),
-        ("two_moons", {"center_crop": 1}, {}, "center_crop is 1, but two_moons"),
-        ("two_moons", {"random_crop": 1}, {}, "random_crop is 1, but two_moons"),
-        ("digits", {"center_crop": 28}, {}, "center_crop is 28, expected at most 8 for 8x8"),
-        ("digits", {"random_crop": 8}, {}, "random_crop is 8, expected less than the side 8"),
-        ("digits", {}, {"split": "val"}, "unknown split 'val'"),
-        ("digits", {}, {"batch_size": 0}, "batch_size is 0, expected"),
-        ("digits", {"inputs": "gaussian"}, {}, "apply data.randomize"),
-    ],
-    ids=str,
-)
-def test_bad_input_is_named(images, options, arguments, message):
-    with pytest.raises(UserError, match=message):
-        data.batcher(data.load(images), config(**options), **arguments)
-
-
-def test_a_split_without_examples_is_named():
-    images = make()
-    empty = replace(images, train=Split(images.train.x[:0], images.train.y[:0]))
-    with pytest.raises(UserError, match="made has no training examples"):
-        data.batcher(empty, config())
+MOONS, DIGITS, MADE = data.load("two_moons"), data.load("digits"), make()
+NONE = replace(MADE, train=Split(MADE.train.x[:0], MADE.train.y[:0]))
+REFUSED = [
+    (MOONS, config(flip=True), {}, "flip is True, but two_moons holds points"),
+    (MOONS, config(center_crop=1), {}, "center_crop is 1, but two_moons"),
+    (MOONS, config(random_crop=1), {}, "random_crop is 1, but two_moons"),
+    (DIGITS, config(center_crop=28), {}, "center_crop is 28, expected at most 8 for 8x8"),
+    (DIGITS, config(random_crop=8), {}, "random_crop is 8, expected less than the side 8"),
+    (DIGITS, config(), {"split": "val"}, "unknown split 'val'"),
+    (DIGITS, config(), {"batch_size": 0}, "batch_size is 0, expected"),
+    (DIGITS, config(inputs="gaussian"), {}, "apply data.randomize"),
+    (NONE, config(), {}, "made has no training examples"),
+]
+test_bad_input_is_named = refused({row[3]: (data.batcher, row[:2], *row[2:]) for row in REFUSED})
 
 
 CPU = torch.device("cpu")

@@ -10,8 +10,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from gendyn_lite import data, models
 from gendyn_lite.config import RunConfig
-from gendyn_lite.errors import UserError
 from gendyn_lite.train import fit
+from tests.measures.networks import refused
 
 DRAW = np.random.default_rng(0)
 GREY = DRAW.integers(0, 256, (12, 8, 8), dtype=np.uint8)
@@ -70,11 +70,9 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("case", REFUSED)
-def test_arrays_that_are_no_data_are_refused(case):
-    given, said = REFUSED[case]
-    with pytest.raises(UserError, match=said):
-        data.from_arrays(*given, test=TEST)
+test_arrays_that_are_no_data_are_refused = refused(
+    {name: (data.from_arrays, given, {"test": TEST}, said) for name, (given, said) in REFUSED.items()}
+)
 
 
 @pytest.mark.parametrize("kind", [np.array, torch.tensor])
@@ -85,19 +83,19 @@ def test_what_is_done_to_the_arrays_afterwards_changes_no_data(kind):
     assert torch.equal(own.train.x[:, 0], torch.from_numpy(GREY)) and own.train.y.tolist() == Y.tolist()
 
 
-def test_examples_that_are_none_are_named():
-    for wrong, said in (
-        ([{"picture": 1}], "example 0 has the keys picture: expected one of image, img"),
-        ([1], "example 0 is a int, expected a pair"),
-        ([*pairs(1), (GREY[0], 1)], "the examples have 2 shapes, expected one"),
-        ([], "the examples have 0 shapes"),
-        ([(GREY[0], 0.7)], "the label of example 0 is 0.7, expected the number of its class"),
-        ([(GREY[0], "1")], "the label of example 0 is '1', expected the number of its class"),
-        ([(GREY[0], torch.eye(3)[0])], r"the label of example 0 is of shape \[3\], expected the number of its class"),
-        ([(GREY[0], 1), (GREY[0] / 255, 1)], "the examples are float64 and uint8, expected one type"),
-        ([(pairs(1)[0][0].convert("P"), 1)], "example 0 is a picture with a palette: convert it"),
-        (iter([1]), "the data set is a list_iterator, .* give loader.dataset"),
-        (DataLoader(pairs(2)), "the data set is a DataLoader, which has no length or cannot be indexed"),
-    ):
-        with pytest.raises(UserError, match=said):
-            data.from_dataset(wrong, test=pairs(2))
+NONE = [
+    ([{"picture": 1}], "example 0 has the keys picture: expected one of image, img"),
+    ([1], "example 0 is a int, expected a pair"),
+    ([*pairs(1), (GREY[0], 1)], "the examples have 2 shapes, expected one"),
+    ([], "the examples have 0 shapes"),
+    ([(GREY[0], 0.7)], "the label of example 0 is 0.7, expected the number of its class"),
+    ([(GREY[0], "1")], "the label of example 0 is '1', expected the number of its class"),
+    ([(GREY[0], torch.eye(3)[0])], r"the label of example 0 is of shape \[3\], expected the number of its class"),
+    ([(GREY[0], 1), (GREY[0] / 255, 1)], "the examples are float64 and uint8, expected one type"),
+    ([(pairs(1)[0][0].convert("P"), 1)], "example 0 is a picture with a palette: convert it"),
+    (iter([1]), "the data set is a list_iterator, .* give loader.dataset"),
+    (DataLoader(pairs(2)), "the data set is a DataLoader, which has no length or cannot be indexed"),
+]
+test_examples_that_are_none_are_named = refused(
+    {said: (data.from_dataset, (wrong,), {"test": pairs(2)}, said) for wrong, said in NONE}
+)

@@ -14,6 +14,7 @@ from gendyn_lite import notebooks
 from gendyn_lite.errors import UserError
 from gendyn_lite.notebooks.chapters import read_parameters
 from tests.book import trial
+from tests.measures.networks import refused
 
 LINES = """profile: str = "smoke"  # smoke, colab or full
 epochs: int = 60  # most epochs
@@ -85,22 +86,19 @@ def test_wrong_values_are_named(path: Path, name: str, text: object, message: st
         notebooks.checked(path, values={name: text})
 
 
-@pytest.mark.parametrize(
-    ("source", "message"),
-    [
-        pytest.param("epochs = 5", "expected 'name: type = default", id="no-type"),
-        pytest.param("epochs: int", "expected 'name: type = default", id="no-default"),
-        pytest.param("epochs: tuple = (1,)", "a type of int, float, str, bool, list", id="type-papermill-cannot-write"),
-        pytest.param("epochs: int = len('a')", "and a plain value", id="computed"),
-        pytest.param("epochs: int | str = 5", "a type of int", id="two-types"),
-        pytest.param("epochs: int = = 3", "it is not valid Python: invalid syntax", id="syntax"),
-        pytest.param("epochs: int = 3\0", "it is not valid Python: ", id="nul"),
-        pytest.param("epochs: int = 'a'", "epochs is 'a' .str., expected a whole number", id="default-of-other-type"),
-    ],
+WRONG = {
+    "no-type": ("epochs = 5", "expected 'name: type = default"),
+    "no-default": ("epochs: int", "expected 'name: type = default"),
+    "type-papermill-cannot-write": ("epochs: tuple = (1,)", "a type of int, float, str, bool, list"),
+    "computed": ("epochs: int = len('a')", "and a plain value"),
+    "two-types": ("epochs: int | str = 5", "a type of int"),
+    "syntax": ("epochs: int = = 3", "it is not valid Python: invalid syntax"),
+    "nul": ("epochs: int = 3\0", "it is not valid Python: "),
+    "default-of-other-type": ("epochs: int = 'a'", "epochs is 'a' .str., expected a whole number"),
+}
+test_a_wrong_parameters_cell_is_refused = refused(
+    {name: (read_parameters, (source,), {}, message) for name, (source, message) in WRONG.items()}
 )
-def test_a_wrong_parameters_cell_is_refused(source: str, message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        read_parameters(source)
 
 
 @pytest.mark.parametrize("count", [0, 2])

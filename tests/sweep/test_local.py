@@ -243,7 +243,7 @@ def of(root: Path, to: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kills", [1, pytest.param(10, marks=pytest.mark.minutes("ten kills"))])
-def test_killed_at_any_moment_it_publishes_what_an_uninterrupted_one_does(kills: int, tmp_path: Path) -> None:
+def test_killed_at_any_moment_it_publishes_what_an_uninterrupted_one_does(kills: int, tmp_path: Path, capsys) -> None:
     whole, killed, home = (tmp_path / name for name in ("whole", "killed", "home"))
     for job in plan("01_random_labels", profile="colab", grid=SETTINGS, store=str(whole)):
         assert work(job).trained
@@ -258,9 +258,9 @@ def test_killed_at_any_moment_it_publishes_what_an_uninterrupted_one_does(kills:
         process.communicate()
         _, alive = psutil.wait_procs(workers, timeout=10)
         assert not alive  # they end with the one that started them
-    out, err = started(*COLAB, "--store", str(killed), "--for", "10m").communicate()
-    assert out.startswith("4 runs: "), err
-    assert "remain" not in out
+    assert cli.main([*COLAB, "--store", str(killed), "--for", "10m"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("4 runs: ") and "remain" not in out
     pack = tmp_path / "runs.xz"
     assert cli.main(["results", "pack", "--root", str(killed), "--out", str(pack)]) == 0
     assert cli.main(["results", "unpack", str(pack), "--root", str(home)]) == 0

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -20,10 +21,10 @@ import psutil
 import pytest
 
 from gendyn_lite import cli, results
-from gendyn_lite.errors import UserError
 from gendyn_lite.sweep import on_ray
 from gendyn_lite.sweep.grid import plan
 from gendyn_lite.sweep.jobs import work
+from tests.measures.networks import refused
 from tests.sweep.test_command import complete
 from tests.sweep.test_local import started
 
@@ -127,18 +128,14 @@ def test_a_server_that_is_no_ray_is_not_waited_for_in_vain() -> None:
     assert "rpc_client" not in done.stderr  # Ray's own account of its trials
 
 
-@pytest.mark.parametrize(
-    ("wanted", "has", "said"),
-    [
-        (0.25, 0, "--gpus-per-run 0.25: the cluster has 0 GPUs, ask for fewer (0 trains on the CPU)"),
-        (4, 2, "--gpus-per-run 4: the cluster has 2 GPUs"),
-        (1.5, 2, "--gpus-per-run 1.5: expected a fraction of one GPU, or a whole number of them"),
-        (-1, 2, "--gpus-per-run is -1, expected a whole number in [0, 1000]"),
-        (math.nan, 2, "--gpus-per-run is nan, expected a number in [0, 1000]"),
-        (math.inf, math.inf, "--gpus-per-run is inf, expected a number in [0, 1000]"),
-    ],
+SHARES = [
+    ((0.25, 0), "--gpus-per-run 0.25: the cluster has 0 GPUs, ask for fewer (0 trains on the CPU)"),
+    ((4, 2), "--gpus-per-run 4: the cluster has 2 GPUs"),
+    ((1.5, 2), "--gpus-per-run 1.5: expected a fraction of one GPU, or a whole number of them"),
+    ((-1, 2), "--gpus-per-run is -1, expected a whole number in [0, 1000]"),
+    ((math.nan, 2), "--gpus-per-run is nan, expected a number in [0, 1000]"),
+    ((math.inf, math.inf), "--gpus-per-run is inf, expected a number in [0, 1000]"),
+]
+test_fewer_gpus_than_asked_for_is_one_line = refused(
+    {str(given): (on_ray.share, given, {}, f"^{re.escape(said)}") for given, said in SHARES}
 )
-def test_fewer_gpus_than_asked_for_is_one_line(wanted: float, has: float, said: str) -> None:
-    with pytest.raises(UserError) as raised:
-        on_ray.share(wanted, has)
-    assert str(raised.value).startswith(said)

@@ -12,9 +12,10 @@ import time
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 
-from gendyn_lite import notebooks
+from gendyn_lite import cli, notebooks
 from gendyn_lite.errors import Failed, UserError
 from gendyn_lite.sweep import command
 from gendyn_lite.sweep.command import read_record, record_path, run_chapter
@@ -149,22 +150,22 @@ def shortened(folder: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="SIGKILL test: not on Windows")
-def test_a_killed_chapter_goes_on_with_what_is_finished(tmp_path: Path) -> None:
-    environment = os.environ | {"GENDYN_RUNS": str(tmp_path / "runs"), "OMP_NUM_THREADS": "1"}
-    words = [sys.executable, "-m", "gendyn_lite.cli", "run", str(shortened(tmp_path)), "-p", "seeds=1"]
-    words += ["--out", str(tmp_path / "out")]
-    victim = subprocess.Popen(words, env=environment, cwd=trial.ROOT, stdout=subprocess.DEVNULL)
-    while victim.poll() is None and len(complete(tmp_path / "runs")) < 2:
+def test_a_killed_chapter_goes_on_with_what_is_finished(tmp_path: Path, runs: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    words = ["run", str(shortened(tmp_path)), "-p", "seeds=1", "--out", str(tmp_path / "out")]
+    command = [sys.executable, "-m", "gendyn_lite.cli", *words]
+    victim = subprocess.Popen(command, cwd=trial.ROOT, stdout=subprocess.DEVNULL)
+    while victim.poll() is None and len(complete(runs)) < 2:
         time.sleep(0.02)
+    kernels = psutil.Process(victim.pid).children(recursive=True)
     victim.kill()
     assert victim.wait() == -signal.SIGKILL
-    time.sleep(2)  # the kernel notices that nobody is there
-    before = complete(tmp_path / "runs")
+    assert psutil.wait_procs(kernels, timeout=20)[1] == []  # they notice that nobody is there
+    before = complete(runs)
     assert 2 <= len(before) < 9
-    done = subprocess.run(words, env=environment, cwd=trial.ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert f"9 runs, {len(before)} of them complete" in done.stdout
-    after = complete(tmp_path / "runs")
+    assert cli.main(words) == 0
+    assert f"9 runs, {len(before)} of them complete" in capsys.readouterr().out
+    after = complete(runs)
     assert len(after) == 9
     assert {name: after[name] for name in before} == before
     names = sorted(file.name for file in (tmp_path / "out").iterdir())

@@ -24,19 +24,10 @@ def _row(experiment, seed, model, options, *, epochs=1, **more):
 def memorizing(*, seeds=5, random_train=1.0, true_test=0.1):
     cases = product((2, 10), ((1.0, random_train, 0.1), (0.0, 1.0, true_test)), range(seeds))
     found = {"network/weights": 2784.0, "network/widest": 1000.0, "network/residual": 1e-11}
-    rows = [
-        _row(
-            "memorizing_networks",
-            seed,
-            "memorizing_network",
-            {"depth": depth},
-            label_corruption=q,
-            train_accuracy=train,
-            test_accuracy=test - 1e-4 * seed,
-            **found,
-        )
-        for (depth, (q, train, test), seed) in cases
-    ]
+    rows = []
+    for depth, (q, train, test), seed in cases:
+        told = {"label_corruption": q, "train_accuracy": train, "test_accuracy": test - 1e-4 * seed, **found}
+        rows.append(_row("memorizing_networks", seed, "memorizing_network", {"depth": depth}, **told))
     return pd.DataFrame(rows)
 
 
@@ -47,22 +38,11 @@ def kernels(*, seeds=3, n=3000, data="MNIST", pixels=0.04, gabor=0.02, random_tr
         ("pixels", 0.1, 0.0, 1.0, pixels, 40.0),
         ("pixels", 0.0, 1.0, random_train, 0.9, 120.0),
     ]
-    rows = [
-        _row(
-            "kernel_regression",
-            seed,
-            "gaussian_kernel",
-            {"features": name},
-            data=data,
-            n_train=n,
-            weight_decay=ridge,
-            label_corruption=q,
-            train_accuracy=train,
-            test_accuracy=1 - error - 1e-4 * seed,
-            **{"kernel/squared_norm": norm**2},
-        )
-        for (name, ridge, q, train, error, norm), seed in product(cases, range(seeds))
-    ]
+    rows = []
+    for (name, ridge, q, train, error, norm), seed in product(cases, range(seeds)):
+        told = {"data": data, "n_train": n, "weight_decay": ridge, "label_corruption": q, "train_accuracy": train}
+        told |= {"test_accuracy": 1 - error - 1e-4 * seed, "kernel/squared_norm": norm**2}
+        rows.append(_row("kernel_regression", seed, "gaussian_kernel", {"features": name}, **told))
     return pd.DataFrame(rows)
 
 
@@ -80,16 +60,9 @@ def descent(*, seeds=5, reached=1e-4, kept=1.0):
 
 
 def ridges(
-    *,
-    seeds=5,
-    data="MNIST",
-    pixels=0.10,
-    gabor=0.05,
-    gain=0.0,
-    gabor_norms=(15.0, 45.0),
-    conv=(0.3, 0.2, 0.8, 0.2, 0.04),
-    with_ridge=0.15,
-):
+    *, seeds=5, data="MNIST", pixels=0.10, gabor=0.05, gain=0.0, gabor_norms=(15.0, 45.0),
+    conv=(0.3, 0.2, 0.8, 0.2, 0.04), with_ridge=0.15,
+):  # fmt: skip
     """Kernels of two widths and random filters at five; the ridge takes `gain` off and cures random filters."""
     rows = []
     kinds = {"pixels": (pixels, (20.0, 30.0)), "gabor": (gabor, gabor_norms)}

@@ -206,8 +206,7 @@ def test_the_one_clear_lead_over_other_masks_is_that_over_a_redrawn_one_on_cifar
     assert list(ahead.index) == ["better_than_random_25"] and ahead["subject"].item().startswith(CIFAR_100)
 
 
-def test_the_verdicts_with_80_percent_kept_are_those_with_70_where_they_were_run(of_page):
-    said = of_page("03_fisher_mask")[1].set_index("id")["verdict"]
+def test_the_verdicts_with_80_percent_kept_are_those_with_70_where_they_were_run(said):
     assert said["slower_loss_80"] == said["slower_loss_70"] and said["loss_at_loss_80"] == said["loss_at_loss_70"]
     assert said["slower_influence_80"] == "not run"
 

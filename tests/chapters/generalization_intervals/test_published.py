@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gendyn_lite import results
-from gendyn_lite.chapters.generalization_intervals import claims, tables
+from gendyn_lite.chapters.generalization_intervals import tables
 from gendyn_lite.chapters.generalization_intervals.tables import counts, ends
 
 RUNS = results.published("generalization_intervals")
@@ -14,7 +14,6 @@ ENDS = ends(RUNS)
 MLP = ENDS[(ENDS["model"] == "mlp") & (ENDS["dataset"] != "two_moons")]
 WHOLE = MLP[MLP["downsample"] == 1]
 CONV = ENDS[ENDS["model"] != "mlp"]
-JUDGED = claims.claims(RUNS).set_index(["id", "subject"])
 
 
 def means(rows, *keys):
@@ -23,11 +22,17 @@ def means(rows, *keys):
     return found.rename(columns=lambda name: name.removeprefix("intervals/").removesuffix("_mean"))
 
 
-def verdicts(name):
+@pytest.fixture(scope="module")
+def by_network(claimed):
+    """Claims by id and network."""
+    return claimed.set_index(["id", "subject"])
+
+
+@pytest.fixture(scope="module")
+def verdicts(by_network):
     """Of a claim, by data set and hidden layers."""
-    found = JUDGED.loc[name]["verdict"]
     networks = WHOLE.drop_duplicates("subject").set_index("subject")[["dataset", "widths"]]
-    return {tuple(networks.loc[subject]): verdict for subject, verdict in found.items()}
+    return lambda name: {tuple(networks.loc[of]): said for of, said in by_network.loc[name]["verdict"].items()}
 
 
 def test_every_group_has_five_seeds_and_those_of_the_paper_s_networks_are_new():
@@ -41,7 +46,7 @@ def test_every_group_has_five_seeds_and_those_of_the_paper_s_networks_are_new():
     }
 
 
-def test_between_two_images_the_class_lasts_almost_the_whole_way():
+def test_between_two_images_the_class_lasts_almost_the_whole_way(verdicts):
     lengths = means(WHOLE[WHOLE["dataset"] != "digits"], "dataset", "widths")["pair"]
     assert lengths.min() > 2.6
     small = means(WHOLE[WHOLE["dataset"] == "digits"], "dataset")["pair"].droplevel(0)
@@ -80,7 +85,7 @@ def test_on_smaller_digits_and_in_convolutional_networks_random_labels_shorten_p
     assert (conv[1.0] < conv[0.0] - 0.2).all()
 
 
-def test_midlines_tell_labels_apart_on_digits_and_not_on_photographs():
+def test_midlines_tell_labels_apart_on_digits_and_not_on_photographs(verdicts):
     found = means(WHOLE, "dataset", "widths")["midline"]
     left = found.xs(1.0, level="label_corruption") / found.xs(0.0, level="label_corruption")
     mnist = [left["mnist", widths] for widths in ("1x512", "2x256", "3x128", "4x128")]
@@ -95,7 +100,7 @@ def test_midlines_tell_labels_apart_on_digits_and_not_on_photographs():
         assert (each.min(), each.max()) == pytest.approx(ends_of, abs=0.05)
 
 
-def test_random_directions_last_about_as_long_as_the_class(said):
+def test_random_directions_last_about_as_long_as_the_class(said, verdicts):
     true = means(WHOLE, "dataset", "widths").xs(0.0, level="label_corruption")
     longer = true["random"] - true["principal"]
     assert longer["mnist"].between(0.06, 0.12).all() and longer["cifar10"].between(-0.02, 0.125).all()
@@ -123,7 +128,7 @@ def test_random_directions_last_about_as_long_as_the_class(said):
     assert (random["principal"] - random["random"]).loc["mnist"].between(0.3, 0.7).all()
 
 
-def test_pixels_that_hardly_vary_are_not_the_reason_and_mixtures_of_images_end_sooner():
+def test_pixels_that_hardly_vary_are_not_the_reason_and_mixtures_of_images_end_sooner(verdicts):
     true = means(WHOLE, "dataset", "widths").xs(0.0, level="label_corruption")
     less = true["random"] - true["varying"]
     assert less["cifar10"].abs().max() < 0.01 and less["mnist"].between(0.095, 0.17).all()
@@ -137,7 +142,7 @@ def test_pixels_that_hardly_vary_are_not_the_reason_and_mixtures_of_images_end_s
     assert sooner["mnist"].between(0.225, 0.315).all() and sooner["cifar10"].between(0.5, 0.6).all()
 
 
-def test_before_training_the_order_is_what_the_thesis_would_lead_one_to_expect():
+def test_before_training_the_order_is_what_the_thesis_would_lead_one_to_expect(verdicts):
     true = WHOLE[WHOLE["label_corruption"] == 0]
     names = [
         f"intervals/{prefix}{kind}_mean" for prefix in ("untrained_", "") for kind in ("pair", "principal", "random")
@@ -150,13 +155,13 @@ def test_before_training_the_order_is_what_the_thesis_would_lead_one_to_expect()
         assert {"holds"} < set(verdicts(name).values())
 
 
-def test_resolution_and_depth():
-    assert set(JUDGED.loc["depths_alike"]["verdict"]) == {"holds"}
-    assert set(JUDGED.loc["small_random_shorter"]["verdict"]) == {"holds"}
+def test_resolution_and_depth(by_network):
+    assert set(by_network.loc["depths_alike"]["verdict"]) == {"holds"}
+    assert set(by_network.loc["small_random_shorter"]["verdict"]) == {"holds"}
     sides = means(MLP[MLP["widths"] == tables.MAIN], "dataset", "downsample")["pair"].xs(0.0, level="label_corruption")
     less = [sides[data, 1] - sides[data, 4] for data in ("mnist", "cifar10")]
     assert less == pytest.approx([0.12, 0.38], abs=0.005)
-    assert set(JUDGED.loc["small_true_alike"]["verdict"]) == {"reversed"}
+    assert set(by_network.loc["small_true_alike"]["verdict"]) == {"reversed"}
 
 
 def test_what_is_fitted_and_which_seeds_are_others():
@@ -185,8 +190,8 @@ def rank_correlations(runs):
         yield [run["test_accuracy"].corr(length, method="spearman") for length in each]
 
 
-def test_lengths_go_with_accuracy_until_the_labels_are_fitted_on_mnist_and_less_on_photographs():
-    found = JUDGED.loc[["correlates_all", "correlates_fitted"]]
+def test_lengths_go_with_accuracy_until_the_labels_are_fitted_on_mnist_and_less_on_photographs(by_network):
+    found = by_network.loc[["correlates_all", "correlates_fitted"]]
     assert set(found["verdict"]) == {"undecided"} and found["value"].between(0.3, 0.45).all()
     watched = tables.described(RUNS).query("training")
     fitted = watched[watched["train_accuracy"] == 1].groupby(["dataset", "run_id"])["epoch"].min()

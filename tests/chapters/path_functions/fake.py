@@ -20,14 +20,8 @@ def _about(seed, q, schedule, model="alexnet_small", **changes):
     options = changes.pop("options", {})
     milestones = "" if schedule == "constant" else " ".join(map(str, DECAYS))
     network = network_name(model, options)
-    told = {
-        "dataset": "made_up",
-        "probe_version": 2,
-        "epochs": EPOCHS,
-        "batch_size": 25,
-        "random_crop": 0,
-        "flip": False,
-    }
+    told = {"dataset": "made_up", "probe_version": 2, "epochs": EPOCHS}
+    told |= {"batch_size": 25, "random_crop": 0, "flip": False}
     told |= {"network": network, "model": model, "label_corruption": q, "schedule": schedule, "milestones": milestones}
     key = f"{network}-{q}-{schedule}-{sorted(changes.items())}"
     return fake_sizes.about(changes.pop("experiment", "path_networks"), key, seed, **told | changes)

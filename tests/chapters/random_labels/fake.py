@@ -86,17 +86,11 @@ def _epochs(run_id, about, seed, accuracies, norm):
 def augmented(*, seeds=3, longest=400, slower=True) -> pd.DataFrame:
     """Random labels with 1, 2, 18 and 50 variants of each image: fitted after 10 epochs and eight for each, or not."""
     rows = []
-    for (number, (padding, flip)), seed in product(
-        enumerate([(0, False), (0, True), (1, True), (2, True)]), range(seeds)
-    ):
+    kinds = [(0, False), (0, True), (1, True), (2, True)]
+    for (number, (padding, flip)), seed in product(enumerate(kinds), range(seeds)):
         fit = [18, 26, 154, 410][number if slower else 3 - number] + seed
-        about = {
-            "random_crop": padding,
-            "flip": flip,
-            "seed": seed,
-            "run_id": f"{number}{seed}",
-            "group_id": str(number),
-        }
+        about = {"random_crop": padding, "flip": flip, "seed": seed}
+        about |= {"run_id": f"{number}{seed}", "group_id": str(number)}
         accuracy = {epoch: min(1.0, 0.1 + 0.9 * epoch / fit) for epoch in (0, 20, 40, 200, longest)}
         rows += [{**about, "epoch": epoch, "train_accuracy": train} for epoch, train in accuracy.items()]
     about = {"data": "made-up data", "n_train": 1000, "precision": "float32", "epochs": 400, "network": "mlp_1x512"}

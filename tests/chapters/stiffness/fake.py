@@ -20,19 +20,9 @@ def _labels(kind, dataset, network, seed, **more):
 
 
 def training(
-    *,
-    seeds=3,
-    peak=0.5,
-    end=0.1,
-    test=0.48,
-    between=0.0,
-    slower=0.7,
-    random=0.2,
-    half=0.6,
-    fast=0.3,
-    fitted=1.0,
+    *, seeds=3, peak=0.5, end=0.1, test=0.48, between=0.0, slower=0.7, random=0.2, half=0.6, fast=0.3, fitted=1.0,
     later=0.0,
-) -> pd.DataFrame:
+) -> pd.DataFrame:  # fmt: skip
     """Within-class stiffness of `peak` at epoch 1 and `end` at the last; lengths fall, more with the larger rate.
 
     At the last epoch every run has the same training loss; stiffness there is `fast` times `end` with the larger rate,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from itertools import product
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from gendyn_lite.chapters.which_lens import tables
+from tests.chapters import fake_sizes
 
 
 def runs(*, settings: int = 1) -> pd.DataFrame:
@@ -19,43 +19,17 @@ def runs(*, settings: int = 1) -> pd.DataFrame:
         product((128, 256, 512), (0.003, 0.01, 0.03, 0.1), (0.0, 0.25), range(2), range(settings))
     ):
         accuracy = 0.2 + 0.05 * np.log2(width / 64) + 2 * min(rate, 0.04) - 0.4 * corruption + random.normal(0, 0.004)
-        run: dict[str, Any] = {
-            "run_id": f"{number:016x}",
-            "group_id": f"{width} {rate} {corruption} {batch}",
-            "profile": "full",
-            "device": "CPU",
-            "network": "mlp",
-            "n_train": 1000,
-            "data": "planted",
-            "commit": "0" * 40,
-            "experiment": "which_lens",
-            "model": "mlp",
-            "model_options": {"widths": [width] * 2},
-        }
-        run |= {
-            "batch_size": 32 * 2**batch,
-            "learning_rate": rate,
-            "weight_decay": 0.0,
-            "train_size": 1000,
-            "flip": False,
-        }
-        run |= {
-            "random_crop": 0,
-            "flip": False,
-            "label_corruption": corruption,
-            "seed": seed,
-            "lens/test:n_held": 2000,
-            "stop_at_loss": 0.05,
-        }
+        told = {"run_id": f"{number:016x}", "data": "planted", "commit": "0" * 40, "network": "mlp", "model": "mlp"}
+        told |= {"model_options": {"widths": [width] * 2}, "batch_size": 32 * 2**batch, "learning_rate": rate}
+        told |= {"label_corruption": corruption, "train_size": 1000, "random_crop": 0, "flip": False}
+        told |= {"stop_at_loss": 0.05, "lens/test:n_held": 2000}
+        run = fake_sizes.about("which_lens", f"{width} {rate} {corruption} {batch}", seed, **told)
         end = {"train_loss": 0.04, "train_accuracy": 1.0, "epoch": 10 + int(1000 * corruption) + seed}
         end |= {measure.column: random.normal() for measure in tables.MEASURES.values() if "/" in measure.column}
         end |= {f"lens/{lens}:seconds": 0.1 for lens in ("paths", "fisher", "stiffness", "intervals", "norms")}
         end |= {f"lens/{lens}:seconds": 0.1 for lens in ("margins", "flatness", "test")}
-        end |= {
-            "lens/test:held_accuracy": accuracy,
-            "lens/test:validation_accuracy": accuracy + random.normal(0, 0.002),
-        }
-        end["lens/margins:margin"] = -accuracy
+        end |= {"lens/test:held_accuracy": accuracy, "lens/margins:margin": -accuracy}
+        end["lens/test:validation_accuracy"] = accuracy + random.normal(0, 0.002)
         rows += [{**run, "epoch": 0, "train_loss": 2.3, "train_accuracy": 0.1}, {**run, **end}]
     rows[1]["train_loss"] = 0.2  # one network that never gets there
     return pd.DataFrame(rows)

@@ -5,13 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gendyn_lite.errors import Failed, UserError
+from gendyn_lite.errors import Failed
 from gendyn_lite.measures import capacity
 from gendyn_lite.measures.capacity import conjugate
-
-
-def points(n: int, d: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+from tests.measures.capacity.test_memorize import points
+from tests.measures.networks import refused
 
 
 @pytest.mark.parametrize("ridge", [0.0, 0.1])
@@ -41,27 +39,6 @@ def test_a_regression_that_does_not_get_there_says_so():
         capacity.conjugate_gradient_regression(
             x, torch.arange(100) % 2, width=3.0, tolerance=1e-6, centres=1, most_steps=2
         )
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"width": 0.0}, "width"),
-        ({"tolerance": 2.0}, "tolerance is 2"),
-        ({"centres": 0}, "centres"),
-        ({"ridge": -1}, "ridge"),
-    ],
-)
-def test_conjugate_gradients_refuse(options, message):
-    with pytest.raises(UserError, match=message):
-        capacity.conjugate_gradient_regression(points(5, 2), torch.arange(5) % 2, **{"width": 1.0, **options})
-
-
-def test_conjugate_gradients_name_equal_points():
-    x = points(6, 2)
-    x[4] = x[1]
-    with pytest.raises(UserError, match="1 = 4"):
-        capacity.conjugate_gradient_regression(x, torch.arange(6) % 2, width=1.0)
 
 
 def smooth_images(n: int, side: int = 28, seed: int = 0) -> torch.Tensor:
@@ -102,22 +79,26 @@ def test_it_is_the_true_residual_that_ends_the_iteration(monkeypatch):
         capacity.conjugate_gradient_regression(x, y, width=3.0, tolerance=1e-5, centres=50)
 
 
+def least_squares(x: torch.Tensor, y: torch.Tensor, ridge: float) -> torch.Tensor:
+    """The weights by solve on the features; without a ridge those of smallest norm, by lstsq."""
+    if ridge:
+        return torch.linalg.solve(x.T @ x + ridge * torch.eye(x.shape[1], dtype=torch.float64), x.T @ y)
+    return torch.linalg.lstsq(x, y, rcond=1e-9, driver="gelsd").solution
+
+
 @pytest.mark.parametrize("p", [500, 1000, 2000], ids=lambda p: f"{p} features of 1,000 images")
 def test_a_ridge_path_is_least_squares_at_the_size_of_the_published_runs(p):
-    """Random filters, centred, below, at and above the threshold: by lstsq on the features, with a ridge by solve."""
+    """Random filters, centred, below, at and above the threshold."""
     images = smooth_images(1100, side=14)
     conv = capacity.random_conv_features(images[:1000], round(p / 8), patch=4)
     every = conv(images) - conv(images[:1000]).mean(0)
-    (x, new), p = (every[:1000], every[1000:]), every.shape[1]
+    x, new = every[:1000], every[1000:]
     onehot = torch.nn.functional.one_hot(torch.randint(10, (1000,), generator=torch.Generator().manual_seed(1)), 10)
     y = onehot.double() - onehot.double().mean(0)
     gram = x @ x.T
     scale = float(gram.diagonal().mean())
     for found in capacity.ridge_path(gram, y, [0.0, 1e-4 * scale, 0.1 * scale, 100 * scale]):
-        if found.ridge:
-            direct = torch.linalg.solve(x.T @ x + found.ridge * torch.eye(p, dtype=torch.float64), x.T @ y)
-        else:
-            direct = torch.linalg.lstsq(x, y, rcond=1e-9, driver="gelsd").solution
+        direct = least_squares(x, y, found.ridge)
         outputs, expected = new @ (x.T @ found.alpha), new @ direct
         assert float((outputs - expected).norm() / expected.norm()) < 1e-5
         assert found.squared_norm == pytest.approx(float(direct.square().sum()), rel=1e-4)
@@ -141,10 +122,7 @@ def test_a_ridge_path_is_least_squares_on_the_features(p):
     onehot = torch.nn.functional.one_hot(y).double()
     for found in capacity.ridge_path(x @ x.T, y, [0.0, 1e-3, 2.0]):
         weights = x.T @ found.alpha
-        if found.ridge:
-            direct = torch.linalg.solve(x.T @ x + found.ridge * torch.eye(p, dtype=torch.float64), x.T @ onehot)
-        else:
-            direct = torch.linalg.pinv(x) @ onehot
+        direct = least_squares(x, onehot, found.ridge)
         torch.testing.assert_close(weights, direct, atol=1e-7, rtol=1e-6)
         assert found.squared_norm == pytest.approx(float(direct.square().sum()), rel=1e-6)
 
@@ -155,21 +133,6 @@ def test_scaled_features_with_a_scaled_ridge_give_the_same_outputs():
     for a, b in zip(one, other, strict=True):
         torch.testing.assert_close(x @ x.T @ a.alpha, 49 * x @ x.T @ b.alpha)
         assert a.squared_norm == pytest.approx(49 * b.squared_norm)  # and so a norm alone says nothing
-
-
-@pytest.mark.parametrize(
-    ("gram", "ridges", "message"),
-    [
-        (torch.ones(2, 3), [0.0], r"shape \(2, 3\), expected a symmetric"),
-        (torch.tensor([[1.0, 2.0], [0.0, 1.0]]), [0.0], "symmetric"),
-        (torch.zeros(2, 2), [0.0], "gram is zero"),
-        (torch.eye(2), [-1.0], "ridge is -1"),
-        (torch.eye(3), [0.0], "holds 3 points"),
-    ],
-)
-def test_a_ridge_path_refuses(gram, ridges, message):
-    with pytest.raises(UserError, match=message):
-        capacity.ridge_path(gram, torch.tensor([0, 1]), ridges)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 8, None])
@@ -197,9 +160,24 @@ def test_a_batch_of_all_examples_is_gradient_descent_at_the_same_rate():
     torch.testing.assert_close(one.weights, all_at_once.weights)
 
 
-def test_mini_batches_refuse():
-    x, y = points(6, 9), points(6, 1, seed=1)
-    with pytest.raises(UserError, match=r"batch_size is 7, expected .* the number of points"):
-        capacity.gradient_descent_from_zero(x, y, batch_size=7)
-    with pytest.raises(UserError, match="diverged at step"):
-        capacity.gradient_descent_from_zero(x, y, steps=2000, batch_size=2, learning_rate=50.0)
+CONJUGATE, DESCENT = capacity.conjugate_gradient_regression, capacity.gradient_descent_from_zero
+PATH = capacity.ridge_path
+FIVE, EQUAL, TWO = (points(5, 2), torch.arange(5) % 2), points(6, 2)[[0, 1, 2, 3, 1, 5]], torch.tensor([0, 1])
+ROWS = points(6, 9), points(6, 1, seed=1)
+REFUSED = {
+    "width": (CONJUGATE, FIVE, {"width": 0.0}, "width"),
+    "tolerance": (CONJUGATE, FIVE, {"width": 1.0, "tolerance": 2.0}, "tolerance is 2"),
+    "centres": (CONJUGATE, FIVE, {"width": 1.0, "centres": 0}, "centres"),
+    "ridge": (CONJUGATE, FIVE, {"width": 1.0, "ridge": -1}, "ridge"),
+    "equal points": (CONJUGATE, (EQUAL, torch.arange(6) % 2), {"width": 1.0}, "1 = 4"),
+    "no square": (PATH, (torch.ones(2, 3), TWO, [0.0]), {}, r"shape \(2, 3\), expected a symmetric"),
+    "not symmetric": (PATH, (torch.tensor([[1.0, 2.0], [0.0, 1.0]]), TWO, [0.0]), {}, "symmetric"),
+    "zero": (PATH, (torch.zeros(2, 2), TWO, [0.0]), {}, "gram is zero"),
+    "ridge below 0": (PATH, (torch.eye(2), TWO, [-1.0]), {}, "ridge is -1"),
+    "other points": (PATH, (torch.eye(3), TWO, [0.0]), {}, "holds 3 points"),
+    "batch": (DESCENT, ROWS, {"batch_size": 7}, "batch_size is 7, expected .* the number of points"),
+    "diverged": (DESCENT, ROWS, {"steps": 2000, "batch_size": 2, "learning_rate": 50.0}, "diverged at step"),
+}
+
+
+test_bad_input_gets_one_line = refused(REFUSED)

@@ -157,43 +157,6 @@ EIGHT, X34 = torch.randn(8, 3), torch.ones(1, 3, 4)
 NO_LENGTH = "length is .*, expected a number above 0"
 REFUSED = {
     "random": (intervals.random_directions, (EIGHT,), {"length": math.inf}, NO_LENGTH),
-    "weights and a basis": (
-        intervals.random_directions,
-        (EIGHT,),
-        {"length": 1.0, "weights": torch.ones(3), "basis": torch.eye(3)},
-        "weights and a basis, expected one of them: leave the other out",
-    ),
-    "weights of other points": (
-        intervals.random_directions,
-        (EIGHT,),
-        {"length": 1.0, "weights": torch.ones(8, 3)},
-        r"weights is \[8, 3\], expected finite numbers of the shape of one point, \[3\]",
-    ),
-    "weights with NaN": (
-        intervals.random_directions,
-        (EIGHT,),
-        {"length": 1.0, "weights": torch.tensor([1.0, math.nan, 0.0])},
-        "weights holds NaN or infinity",
-    ),
-    "a basis of unequal lengths": (
-        intervals.random_directions,
-        (EIGHT,),
-        {"length": 1.0, "basis": torch.diag(torch.tensor([1.0, 9.0, 1.0]))},
-        "not orthogonal and of one length",
-    ),
-    "a basis of other points": (
-        intervals.random_directions,
-        (EIGHT,),
-        {"length": 1.0, "basis": torch.eye(4)},
-        r"basis is \[4\], expected",
-    ),
-    "a basis of zeros": (
-        intervals.random_directions,
-        (EIGHT,),
-        {"length": 1.0, "basis": torch.zeros(2, 3)},
-        "not orthogonal and of one length",
-    ),
-    "no weights": (intervals.random_directions, (EIGHT,), {"length": 1.0, "weights": torch.zeros(3)}, "are all zero"),
     "components": (intervals.components, (EIGHT,), {"length": 0.0}, NO_LENGTH),
     "means": (intervals.between_means, (EIGHT, torch.arange(8) % 2, 0, 1), {"length": "1"}, NO_LENGTH),
     "adversarial": (intervals.adversarial_directions, (nn.Linear(3, 2), EIGHT), {"length": math.nan}, NO_LENGTH),
@@ -211,6 +174,19 @@ REFUSED = {
         r"points \[0, 1, .*\]: drop them",
     ),
 }
+UNEQUAL, NAN = torch.diag(torch.tensor([1.0, 9.0, 1.0])), torch.tensor([1.0, math.nan, 0.0])
+RANDOM = [  # weights, a basis
+    (torch.ones(3), torch.eye(3), "weights and a basis, expected one of them: leave the other out"),
+    (torch.ones(8, 3), None, r"weights is \[8, 3\], expected finite numbers of the shape of one point, \[3\]"),
+    (NAN, None, "weights holds NaN or infinity"),
+    (torch.zeros(3), None, "are all zero"),
+    (None, UNEQUAL, "not orthogonal and of one length"),
+    (None, torch.eye(4), r"basis is \[4\], expected"),
+    (None, torch.zeros(2, 3), "not orthogonal and of one length"),
+]
+for number, (weights, basis, told) in enumerate(RANDOM):
+    options = {"length": 1.0, "weights": weights, "basis": basis}
+    REFUSED[f"random {number}"] = intervals.random_directions, (EIGHT,), options, told
 
 
 test_bad_input_gets_one_clear_line = refused(REFUSED)
