@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gendyn_lite.errors import UserError, unknown_name
 from gendyn_lite.measures.per_example.checks import check_logits
-from gendyn_lite.measures.relu_paths.gates import Gate, check_images, uncompiled
+from gendyn_lite.measures.relu_paths.gates import Gate, Unseen, check_images, uncompiled
 from gendyn_lite.measures.relu_paths.packed import PackedPaths, Paths, check_paths
 from gendyn_lite.measures.relu_paths.record import BATCH, run_gated
 
@@ -57,7 +57,9 @@ def forward_with_paths(model: nn.Module, x: Tensor, paths: Mapping[str, Paths], 
             raise UserError(f"paths has no layer {gate.name!r} (it has {has}): record all, or pass partial=True")
         return gate.with_path(_fitting(gate, paths[gate.name]))
 
-    out = run_gated(uncompiled(model), x, visit)
+    model = uncompiled(model)
+    with Unseen(model, x) as unseen:
+        out = run_gated(model, x, visit, unseen)
     for name in paths:
         if name not in seen:
             raise unknown_name("gate layer", name, seen)

@@ -154,12 +154,6 @@ def _by_layer(
     apart: Unseen | None = None
 
     def visit(gate: Gate) -> Tensor:
-        if apart is None:
-            return look(gate)
-        with apart.at_a_gate():
-            return look(gate)
-
-    def look(gate: Gate) -> Tensor:
         seen.append(gate.name)
         if layers is not None and gate.name not in layers:
             return gate.run()
@@ -182,7 +176,7 @@ def _by_layer(
             with ExitStack() as stack:
                 for check in (unmoved(model, batch), apart) if apart is not None else ():
                     stack.enter_context(check)
-                out = run_gated(model, batch, visit)
+                out = run_gated(model, batch, visit, apart)
             _check_output(out, start)
             if apart is not None:
                 apart.warn()
@@ -279,8 +273,8 @@ def _check_output(out: object, first: int) -> None:
         raise UserError(f"the network gives NaN for image {image}: are its weights and the images finite?")
 
 
-def run_gated(model: nn.Module, x: Tensor, visit: Callable[[Gate], Tensor]) -> Tensor:
-    """Run a network with every gate passed to `visit`, and return its output.
+def run_gated(model: nn.Module, x: Tensor, visit: Callable[[Gate], Tensor], unseen: Unseen | None = None) -> Tensor:
+    """Run a network with every gate passed to `visit`, and return its output; `unseen` as for `Gates`.
 
     Raises:
         UserError: Dropout or batch-norm is in train mode, or the network does not take the images.
@@ -288,7 +282,7 @@ def run_gated(model: nn.Module, x: Tensor, visit: Callable[[Gate], Tensor]) -> T
     check_eval(model)
     device = next((value.device for value in model.parameters()), x.device)
     try:
-        gates = Gates(model, visit)
+        gates = Gates(model, visit, unseen)
         with lag_is_told(model), gates, hooked(model.modules(), gates.leave, gates.enter, always_call=True):
             out = model(x.to(device))
         gates.warn()
