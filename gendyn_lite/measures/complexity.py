@@ -18,6 +18,7 @@ from gendyn_lite.errors import UserError
 from gendyn_lite.measures.per_example.checks import check_logits, check_number, check_whole
 from gendyn_lite.measures.per_example.guards import check_eval
 from gendyn_lite.measures.per_example.layers import hooked
+from gendyn_lite.models.logits import tell_of_probabilities
 
 # Modules without weights that norms over layers allow.
 PLAIN = (nn.ReLU, nn.LeakyReLU, nn.Flatten, nn.Identity, nn.Dropout, nn.MaxPool2d, nn.AvgPool2d, nn.Sequential)
@@ -187,6 +188,7 @@ def margin(model: nn.Module, x: Tensor, y: Tensor, *, quantile: float = 0.1) -> 
     if isinstance(parts[0], Tensor) and parts[0].dim() == 2 and parts[0].shape[1] < 2:
         raise UserError("the network has one output, and a margin is between two: expected logits of two classes")
     logits = _of_labels(parts, x, y)
+    tell_of_probabilities(model, logits)
     own = logits.gather(1, y[:, None])[:, 0]
     others = logits.scatter(1, y[:, None], -torch.inf).amax(1)
     return float((own - others).quantile(quantile))
@@ -223,7 +225,7 @@ def sharpness(model: nn.Module, x: Tensor, y: Tensor, *, sigma: float = 0.1, dra
     if not len(x):
         raise UserError("x has no example, expected at least one")
     moved, generator = deepcopy(model), torch.Generator().manual_seed(seed)
-    before, rises = _loss(model, x, y), []
+    before, rises = _loss(model, x, y, of=model), []
     if not math.isfinite(before):
         raise UserError(f"the loss is {before}, of which there is no rise: has training diverged?")
     for _ in range(draws):
@@ -231,12 +233,14 @@ def sharpness(model: nn.Module, x: Tensor, y: Tensor, *, sigma: float = 0.1, dra
         for way in (sigma, -sigma):
             for new, value, one in zip(moved.parameters(), model.parameters(), noise, strict=True):
                 new.copy_(value * (1 + way * one))
-            rises.append(_loss(moved, x, y) - before)
+            rises.append(_loss(moved, x, y, of=model) - before)
     return sum(rises) / len(rises)
 
 
-def _loss(model: nn.Module, x: Tensor, y: Tensor) -> float:
+def _loss(model: nn.Module, x: Tensor, y: Tensor, *, of: nn.Module) -> float:
+    """The mean loss of a network, or of a copy `of` it."""
     logits = _of_labels([model(part) for part in x.split(500)], x, y)
+    tell_of_probabilities(of, logits)
     parts = zip(logits.split(500), y.split(500), strict=True)
     return sum(float(F.cross_entropy(part, labels, reduction="sum")) for part, labels in parts) / len(y)
 

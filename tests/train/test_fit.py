@@ -193,6 +193,17 @@ class Given(nn.Sequential):
         return self.function(super().forward(x))
 
 
+@pytest.mark.parametrize("function", [lambda x: x.softmax(1), torch.sigmoid], ids=["softmax", "sigmoid"])
+def test_probabilities_that_the_cross_entropy_takes_for_logits_are_told_of(digits, config, function):
+    with pytest.warns(UserWarning, match="outputs are probabilities, and the cross-entropy takes them for logits"):
+        fit(Given(function), digits, config, device="cpu")
+
+
+def test_log_probabilities_are_logits(digits, config, recwarn):
+    fit(Given(lambda x: x.log_softmax(1)), digits, config, device="cpu")
+    assert not [one for one in recwarn if "probabilities" in str(one.message)]
+
+
 NORM = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 10))
 REFUSED = {  # what becomes of the network and of the labels; options; message
     "classes": (lambda m: mlp(9, 8), 0, {}, r"gives outputs of shape \(9,\), but digits has 10"),

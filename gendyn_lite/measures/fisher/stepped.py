@@ -16,6 +16,7 @@ from gendyn_lite.measures.per_example import apart, checks, layers
 from gendyn_lite.measures.per_example.alone import for_each, lone, with_values
 from gendyn_lite.measures.per_example.lag import lag_is_told
 from gendyn_lite.measures.per_example.passes import Loss, visit
+from gendyn_lite.models.logits import tell_of_probabilities
 
 STEP_BYTES = 64 << 20  # of weights of stepped networks at a time
 LARGE = 50  # change of a log-probability from which its exponential could overflow
@@ -79,6 +80,7 @@ class Steps:
         with torch.no_grad(), lag_is_told(model):
             self.logits = apart.own_outputs(model, x, model)
         checks.check_logits(self.logits, torch.zeros(len(x), dtype=torch.int64) if y is None else y, True)
+        tell_of_probabilities(model, self.logits)
         self._log_p = self.logits.log_softmax(1)
 
     def _logits(self, values: Values, x: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from gendyn_lite.measures.per_example.layers import Plan, seen, warn
 from gendyn_lite.measures.per_example.rowwise import RowWise
 from gendyn_lite.measures.per_example.taps import OnLayer, Taps
 from gendyn_lite.measures.per_example.unchanged import hooks_of_all, state
+from gendyn_lite.models.logits import tell_of_probabilities
 from gendyn_lite.threads import keep_freed_memory
 
 OnGradients = Callable[[str, Tensor], None]
@@ -121,6 +122,8 @@ def _check_batch(  # noqa: PLR0917 (what was run, and what it gave)
     """Check, once for a plan, that the network and the loss keep the examples of a batch apart; see `visit`."""
     (x, y), (logits, losses) = batch, given
     _check_graph(losses)
+    if loss is cross_entropy:
+        tell_of_probabilities(model, logits)
     if len(x) > 1 and loss is not cross_entropy and not drawn:
         check_loss(loss, logits, y, losses)
     proved = rows is not None and taps.proved and rows.holds(logits)

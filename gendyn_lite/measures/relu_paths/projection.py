@@ -13,6 +13,7 @@ from gendyn_lite.measures.per_example.checks import check_logits
 from gendyn_lite.measures.relu_paths.gates import Gate, Unseen, check_images, uncompiled
 from gendyn_lite.measures.relu_paths.packed import PackedPaths, Paths, check_paths
 from gendyn_lite.measures.relu_paths.record import BATCH, run_gated
+from gendyn_lite.models.logits import tell_of_probabilities
 
 
 def forward_with_paths(model: nn.Module, x: Tensor, paths: Mapping[str, Paths], *, partial: bool = False) -> Tensor:
@@ -106,6 +107,7 @@ def loss_along(
             logits = forward_with_paths(model, x[part], _rows(paths, part, len(x)), partial=partial)
             labels = y[part].to(logits.device)
             check_logits(logits, labels, labelled=True)
+            tell_of_probabilities(model, logits)
             loss += float(F.cross_entropy(logits, labels, reduction="sum"))
             correct += int((logits.argmax(1) == labels).sum())
     return loss / len(x), correct / len(x)
