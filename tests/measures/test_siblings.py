@@ -561,6 +561,38 @@ def test_a_few_rows_that_are_mixed_in_large_batches_alone_are_refused(name, meas
     check_refused(OVER_MANY[measure], said, FEW[name])
 
 
+def mixed_precision(model, dtype):
+    """A network that computes in half precision inside of its forward, whoever calls it."""
+
+    def forward(s, x):
+        with torch.autocast("cpu", dtype=dtype):
+            return s.inner(x)
+
+    return Net(forward, inner=in_single(model))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bfloat16", "float16"])
+@pytest.mark.parametrize("measure", ["gram", "norms", "diagonal", "mask"])
+@pytest.mark.parametrize("name", ["two are exchanged", "beyond the capacity", "those of the largest norm"])
+def test_rows_that_are_mixed_in_mixed_precision_are_refused(name, measure, dtype, monkeypatch):
+    monkeypatch.setitem(globals(), "MANY", (MANY[0].float(), MANY[1]))
+    check_refused(OVER_MANY[measure], "the network mixes", mixed_precision(FEW[name], dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bfloat16", "float16"])
+def test_rows_in_mixed_precision_are_measured(dtype):
+    torch.manual_seed(0)
+    model = mixed_precision(over(by_key), dtype)
+    rows = rows_of(model, X.float())
+    torch.testing.assert_close(gradient_gram(model, X.float(), Y), rows @ rows.T, rtol=3e-2, atol=3e-2)
+
+
+def test_outputs_in_double_precision_of_a_network_in_single_precision_are_measured():
+    model = Net(lambda s, x: s.inner(x).double(), inner=in_single(over(by_key)))
+    rows = rows_of(model, X.float())
+    torch.testing.assert_close(gradient_gram(model, X.float(), Y), rows @ rows.T, rtol=1e-4, atol=1e-5)
+
+
 def test_what_mixes_is_named_with_its_module():
     said = "example 7 is another one among fewer examples: .*, maybe by {}: make that work on each"
     check_refused(OVER_MANY["gram"], said.format("select in its forward"), FEW["one reads its neighbour"])

@@ -154,7 +154,7 @@ def _check_graph(losses: Tensor) -> None:
 def _check_rows(model: nn.Module, x: Tensor, logits: Tensor, *, look: Look, seen: bool) -> None:
     """Refuse a network in which an example's logits change with the other examples of its batch.
 
-    Nothing is compared if the logits are in another precision than the parameters, which is too coarse for it.
+    They are compared as closely as the coarser one of their precision and that of the parameters allows.
 
     Args:
         model: The network.
@@ -164,8 +164,10 @@ def _check_rows(model: nn.Module, x: Tensor, logits: Tensor, *, look: Look, seen
             operation mixes examples, so that comparing a few suffices.
         seen: Whether a `Beside` has already compared a few.
     """
-    if len(x) < 2 or logits.dtype != next(model.parameters()).dtype:
+    if len(x) < 2:
         return
+    if torch.finfo(logits.dtype).eps < torch.finfo(own := next(model.parameters()).dtype).eps:
+        logits = logits.to(own)
     if not seen:
         check_rows(model, x, logits)
     if look is not None:
