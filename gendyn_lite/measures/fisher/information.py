@@ -128,6 +128,8 @@ class DiagonalSum:
 
     def add(self, x: Tensor, y: Tensor) -> None:
         """Add a batch: inputs [b, ...] and labels [b] (which are ignored if the kind draws its own)."""
+        if not len(x):
+            raise UserError("a batch has no examples, expected at least one")
         x, y = checks.usable(x), checks.usable(y)
         with guards.reading(self._model, self._output):
             losses = self._losses(x)

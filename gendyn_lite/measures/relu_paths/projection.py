@@ -100,6 +100,7 @@ def loss_along(
     """
     if len(x) != len(y):
         raise UserError(f"x has {len(x)} images and y {len(y)} labels: expected one label for each image")
+    check_images(x)
     loss, correct = 0.0, 0
     with torch.no_grad():
         for start in range(0, len(x), BATCH):

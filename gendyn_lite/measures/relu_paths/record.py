@@ -65,7 +65,7 @@ def record_paths(
 
 
 def record_activations(
-    model: nn.Module, x: Tensor, *, layers: Layers = None, batch_size: int = BATCH
+    model: nn.Module, x: Tensor | DataLoader[Any], *, layers: Layers = None, batch_size: int = BATCH
 ) -> dict[str, Tensor]:
     """Record the activations a_i of every image after each gate, layer by layer.
 
@@ -91,11 +91,16 @@ def record_activations(
         out = gate.run()
         return out.detach().flatten(1).clone(), out  # a copy, as the next layer may work in place
 
-    return _by_layer(model, x, take, torch.cat, layers=layers, batch_size=batch_size)
+    return _by_layer(model, given(x, None)[0], take, torch.cat, layers=layers, batch_size=batch_size)
 
 
 def record_packed(
-    model: nn.Module, x: Tensor, *, layers: Layers = None, batch_size: int = BATCH, images: str | None = None
+    model: nn.Module,
+    x: Tensor | DataLoader[Any],
+    *,
+    layers: Layers = None,
+    batch_size: int = BATCH,
+    images: str | None = None,
 ) -> dict[str, PackedPaths]:
     """Record the paths of every image as in `record_paths`, packed batch by batch, in an eighth of the memory.
 
@@ -117,6 +122,8 @@ def record_packed(
     >>> packed.shape, packed.bits.nbytes
     ((5, 20), 15)
     """
+    x = given(x, None)[0]
+    check_images(x)
     known = fingerprint(x) if images is None else images
 
     def take(gate: Gate) -> tuple[PackedPaths, Tensor]:
@@ -160,6 +167,9 @@ def _by_layer(
         if gate.z.shape[:1] != (count,) or gate.z.dim() < 2:
             told = f"gate {gate.name!r} sees {list(gate.z.shape)} for {count} images, expected [n, units, ...]"
             raise UserError(f"{told}: leave it out with layers=[...]")
+        if gate.z.sum().isnan() and (nan := gate.z.flatten(1).isnan().any(1)).any():  # the sum may be inf − inf
+            told = f"the network gives NaN for image {start + int(nan.nonzero()[0])} at gate {gate.name!r}"
+            raise UserError(f"{told}: are its weights and the images finite? If so, leave it out with layers=[...]")
         if gate.name not in found:
             rows[gate.name] = gate.z[list(_looked_at(count))].detach().clone()
             if apart is not None and not apart.holds(gate.z):
