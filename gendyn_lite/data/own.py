@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, RandomSampler, SubsetRandomSampler, WeightedRandomSampler
+from torch.utils.data import DataLoader, RandomSampler, SequentialSampler, SubsetRandomSampler, WeightedRandomSampler
 
 from gendyn_lite.config import shown
 from gendyn_lite.data.types import ImageData, Split
-from gendyn_lite.errors import UserError
+from gendyn_lite.errors import UserError, first_line
 
 MOST_CLASSES = 1 << 20
 IMAGE_KEYS, LABEL_KEYS = ("image", "img", "pixel_values", "x"), ("label", "labels", "fine_label", "y")
@@ -81,13 +82,14 @@ def tensors(loader: DataLoader[Any]) -> tuple[Tensor, Tensor]:
     """Concatenate the inputs and labels of all batches of a loader.
 
     Args:
-        loader: Yields pairs of inputs [b, ...] and labels [b]; it must not shuffle.
+        loader: Yields pairs of inputs [b, ...] and labels [b]; it must not shuffle, and leave no example out.
 
     Returns:
         Inputs [n, ...] and labels [n].
 
     Raises:
-        UserError: The loader shuffles or is empty, or a batch is not a pair.
+        UserError: The loader shuffles, leaves examples out (``drop_last``, or as one of several processes) or is empty;
+            its data set draws at random, as augmentation does; or a batch is not a pair.
 
     >>> tensors(DataLoader(list(zip(torch.eye(3), torch.arange(3))), batch_size=2))[1]
     tensor([0, 1, 2])
@@ -95,11 +97,42 @@ def tensors(loader: DataLoader[Any]) -> tuple[Tensor, Tensor]:
     samplers = loader.sampler, getattr(loader.batch_sampler, "sampler", None)
     if any(isinstance(sampler, RandomSampler | SubsetRandomSampler | WeightedRandomSampler) for sampler in samplers):
         raise UserError("the loader shuffles, so that rows would be other examples at each call: set shuffle=False")
+    if any(getattr(sampler, "num_replicas", 1) > 1 for sampler in samplers):
+        raise UserError("the loader gives one of several processes its share of the examples: make one of them all")
+    if loader.drop_last or getattr(loader.batch_sampler, "drop_last", False):
+        _refuse_leaving_out(loader)
+    if isinstance(loader.sampler, SequentialSampler) and len(loader.sampler):
+        before = _generators()
+        loader.dataset[0]
+        if before != _generators():
+            why = "so that the inputs would be others at each call: take it without augmentation"
+            raise UserError(f"the loader's data set draws at random when it is read, {why}")
     pairs = [_pair(batch, number) for number, batch in enumerate(loader)]
     if not pairs:
         raise UserError("the loader is empty, expected at least one batch")
-    x, y = (torch.cat([torch.as_tensor(pair[i]) for pair in pairs]) for i in (0, 1))
+    try:
+        x, y = (torch.cat([torch.as_tensor(pair[i]) for pair in pairs]) for i in (0, 1))
+    except (TypeError, ValueError, RuntimeError) as error:
+        told = f"the batches of the loader cannot be joined: {first_line(error)}"
+        raise UserError(f"{told}; expected pairs of tensors, inputs [b, ...] and labels [b]") from error
     return x, y
+
+
+def _generators() -> list[object]:
+    """The states of the generators of torch, Python and NumPy."""
+    return [bytes(torch.get_rng_state().numpy()), random.getstate(), repr(np.random.get_state(legacy=False))]
+
+
+def _refuse_leaving_out(loader: DataLoader[Any]) -> None:
+    """Refuse a loader that drops its last batch, unless its number of examples is known and leaves none over."""
+    batches = loader.batch_sampler if loader.batch_size is None else loader
+    size = getattr(batches, "batch_size", None)
+    sampler = getattr(loader.batch_sampler, "sampler", None)
+    if size is None or not hasattr(sampler, "__len__"):
+        raise UserError("the loader may leave out some examples (drop_last=True): set drop_last=False")
+    if left := len(sampler) % size:
+        told = f"the loader leaves out {left} of {len(sampler):,} examples (drop_last=True)"
+        raise UserError(f"{told}: set drop_last=False")
 
 
 def _stacked(dataset: Any) -> tuple[Tensor, list[int]]:

@@ -15,9 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gendyn_lite.errors import UserError
+from gendyn_lite.measures.per_example.apart import own_outputs
 from gendyn_lite.measures.per_example.checks import check_logits, check_number, check_whole
-from gendyn_lite.measures.per_example.guards import check_eval
+from gendyn_lite.measures.per_example.guards import check_eval, check_pairs
 from gendyn_lite.measures.per_example.layers import hooked
+from gendyn_lite.models.logits import tell_of_probabilities
 
 # Modules without weights that norms over layers allow.
 PLAIN = (nn.ReLU, nn.LeakyReLU, nn.Flatten, nn.Identity, nn.Dropout, nn.MaxPool2d, nn.AvgPool2d, nn.Sequential)
@@ -38,7 +40,7 @@ def frobenius(model: nn.Module) -> float:
     >>> frobenius(layer)
     7.0
     """
-    return math.sqrt(sum(float(value.detach().double().square().sum()) for value in model.parameters()))
+    return math.sqrt(sum(float(value.detach().abs().double().square().sum()) for value in model.parameters()))
 
 
 def distance(model: nn.Module, start: Mapping[str, Tensor]) -> float:
@@ -66,7 +68,8 @@ def distance(model: nn.Module, start: Mapping[str, Tensor]) -> float:
         if before.device == value.device and before.data_ptr() == value.data_ptr() and value.numel():
             told = f"parameter {name!r} in what the network was is that of the network, and moves with it"
             raise UserError(f"{told}: keep copies before training, value.detach().clone()")
-        total += float((value.detach().double() - before.detach().to(value).double()).square().sum())
+        wide = torch.promote_types(value.dtype, torch.float64)  # complex128 of complex weights
+        total += float((value.detach().to(wide) - before.detach().to(value).to(wide)).abs().square().sum())
     return math.sqrt(total)
 
 
@@ -172,7 +175,8 @@ def margin(model: nn.Module, x: Tensor, y: Tensor, *, quantile: float = 0.1) -> 
         quantile: The quantile, in [0, 1]; 0 is the smallest margin, which depends on a single example.
 
     Raises:
-        UserError: There is only one class, or no example.
+        UserError: There is only one class, or no example; the network mixes examples, draws random numbers or gives
+            what is not finite; inputs and labels do not fit.
 
     Source: Jiang et al. (2020), Appendix C, where γ is the 10th percentile.
 
@@ -181,15 +185,18 @@ def margin(model: nn.Module, x: Tensor, y: Tensor, *, quantile: float = 0.1) -> 
     """
     check_eval(model)
     check_number("quantile", quantile, "a number in [0, 1]", lambda value: 0 <= value <= 1)
-    if not len(x):
-        raise UserError("x has no example, expected at least one")
-    parts = [model(part) for part in x.split(500)]
+    check_pairs(x, y, next(model.parameters(), None))
+    parts = [own_outputs(model, part, model) for part in x.split(500)]
     if isinstance(parts[0], Tensor) and parts[0].dim() == 2 and parts[0].shape[1] < 2:
         raise UserError("the network has one output, and a margin is between two: expected logits of two classes")
-    logits = _of_labels(parts, x, y)
+    logits = _of_labels(parts, y)
+    tell_of_probabilities(model, logits)
     own = logits.gather(1, y[:, None])[:, 0]
     others = logits.scatter(1, y[:, None], -torch.inf).amax(1)
-    return float((own - others).quantile(quantile))
+    margins = own - others
+    if not margins.isfinite().all():
+        raise UserError("a logit is not finite (infinity), so that there is no margin: has training diverged?")
+    return float(margins.quantile(quantile))
 
 
 @torch.no_grad()
@@ -208,7 +215,8 @@ def sharpness(model: nn.Module, x: Tensor, y: Tensor, *, sigma: float = 0.1, dra
         seed: Seed of the draws.
 
     Raises:
-        UserError: σ is not a positive number, or there is no draw or no example.
+        UserError: σ is not a positive number, there is no draw or no example; the network mixes examples or draws
+            random numbers; inputs and labels do not fit.
 
     Source: Jiang et al. (2020), Appendix C, 'magnitude-aware' flatness by noise; they search the σ of a given rise.
 
@@ -220,10 +228,11 @@ def sharpness(model: nn.Module, x: Tensor, y: Tensor, *, sigma: float = 0.1, dra
     check_eval(model)
     check_number("sigma", sigma, "a number above 0")
     check_whole("draws", draws)
-    if not len(x):
-        raise UserError("x has no example, expected at least one")
+    check_pairs(x, y, next(model.parameters(), None))
+    for part in x.split(500):
+        own_outputs(model, part, model)
     moved, generator = deepcopy(model), torch.Generator().manual_seed(seed)
-    before, rises = _loss(model, x, y), []
+    before, rises = _loss(model, x, y, of=model), []
     if not math.isfinite(before):
         raise UserError(f"the loss is {before}, of which there is no rise: has training diverged?")
     for _ in range(draws):
@@ -231,20 +240,20 @@ def sharpness(model: nn.Module, x: Tensor, y: Tensor, *, sigma: float = 0.1, dra
         for way in (sigma, -sigma):
             for new, value, one in zip(moved.parameters(), model.parameters(), noise, strict=True):
                 new.copy_(value * (1 + way * one))
-            rises.append(_loss(moved, x, y) - before)
+            rises.append(_loss(moved, x, y, of=model) - before)
     return sum(rises) / len(rises)
 
 
-def _loss(model: nn.Module, x: Tensor, y: Tensor) -> float:
-    logits = _of_labels([model(part) for part in x.split(500)], x, y)
+def _loss(model: nn.Module, x: Tensor, y: Tensor, *, of: nn.Module) -> float:
+    """The mean loss of a network, or of a copy `of` it."""
+    logits = _of_labels([model(part) for part in x.split(500)], y)
+    tell_of_probabilities(of, logits)
     parts = zip(logits.split(500), y.split(500), strict=True)
     return sum(float(F.cross_entropy(part, labels, reduction="sum")) for part, labels in parts) / len(y)
 
 
-def _of_labels(parts: list[Tensor], x: Tensor, y: Tensor) -> Tensor:
+def _of_labels(parts: list[Tensor], y: Tensor) -> Tensor:
     """The logits in float64, refused where they, or the labels, are none; NaN too, which would pass for a number."""
-    if len(x) != len(y):
-        raise UserError(f"x has {len(x)} examples and y {len(y)}: expected one label for each example")
     for part, labels in zip(parts, y.split(500), strict=True):
         check_logits(part, labels, True)
     logits = torch.cat(parts).double()

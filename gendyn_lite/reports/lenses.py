@@ -22,6 +22,7 @@ from gendyn_lite.measures import relu_paths
 from gendyn_lite.measures import stiffness as stiff
 from gendyn_lite.measures.per_example.layers import layer_name
 from gendyn_lite.measures.stiffness import Estimate
+from gendyn_lite.models.logits import tell_of_probabilities
 
 SHOWN = 6  # examples shown with the largest, and with the smallest, values
 
@@ -116,13 +117,21 @@ def fit(model: nn.Module, sample: Sample) -> Lens:
     """
     parts = {"training": (sample.x, sample.y), "test": (sample.test_x, sample.test_y)}
     logits = {name: torch.cat([model(part) for part in x.split(64)]) for name, (x, _) in parts.items()}
-    numbers = {f"{name} accuracy": share(logits[name].argmax(1) == y) for name, (_, y) in parts.items()}
-    losses = {name: F.cross_entropy(logits[name], y, reduction="none") for name, (_, y) in parts.items()}
-    numbers |= {f"{name} loss (nats)": mean(loss) for name, loss in losses.items()}
+    tell_of_probabilities(model, logits["training"])
+    numbers, rates, notes = dict[str, Estimate](), dict[str, Estimate](), []
+    for name, (_, y) in parts.items():
+        losses = F.cross_entropy(logits[name], y, reduction="none")
+        known = losses.isfinite()
+        numbers[f"{name} accuracy"] = share((logits[name].argmax(1) == y) & known)
+        rates[f"{name} loss (nats)"] = mean(losses[known]) if known.any() else Estimate(math.nan, math.nan, math.nan)
+        if not known.all():
+            told = f"The loss of {int((~known).sum()):,} of {len(y):,} {name} images is not finite (NaN or infinity)"
+            notes.append(f"{told}: they count as wrong, and are left out of its mean.")
+    numbers |= rates
     train, test = (numbers[f"{name} accuracy"] for name in parts)
     gap = f"a gap of {train.mean - test.mean:.2f}".replace("-", "−")
     told = f"It names {_words(train)} of the training images and {_words(test)} of the test images rightly: {gap}."
-    return Lens("fit", numbers, told=told)
+    return Lens("fit", numbers, told=told, notes=tuple(notes))
 
 
 def paths(model: nn.Module, sample: Sample) -> Lens:

@@ -91,6 +91,9 @@ def make_row(sums: Sequence[float], counts: tuple[int, int], place: Place, rate:
     for split, at, count in (("train", 0, counts[0]), ("test", 2, counts[1])):
         row |= {f"{split}_loss": sums[at] / count, f"{split}_accuracy": sums[at + 1] / count}
         if not math.isfinite(sums[at]):
+            if place.step == 0:
+                why = "are the weights and the inputs finite, and does the network keep them so?"
+                raise DivergedError(f"{run}{split}_loss is {sums[at]} before training: {why}")
             when = f"after epoch {place.epoch} (step {place.step}, learning rate {rate:g})"
             raise DivergedError(f"{run}{split}_loss is {sums[at]} {when}: {DIVERGED}")
     return row | {"seconds": place.seconds}

@@ -195,5 +195,7 @@ def _check_network(model: nn.Module) -> None:
             raise UserError(f"{told} has no weights yet: run the network on an example first")
         if any(value.is_meta for value in module.parameters(recurse=False)):
             raise UserError(f"{told} has no weights (device meta): give it some first, model.to_empty(device=...)")
+        if any(value.is_inference() for value in module.parameters(recurse=False)):
+            raise UserError(f"{told} was made under torch.inference_mode, and would not learn: make it outside of it")
         if isinstance(module, nn.Embedding | nn.EmbeddingBag) and module.sparse:
             raise UserError(f"{told} gives sparse gradients, which SGD does not take here: make it with sparse=False")

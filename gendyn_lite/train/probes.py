@@ -21,6 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data import ImageData
 from gendyn_lite.errors import UserError, first_line
+from gendyn_lite.models.logits import tell_of_probabilities
 from gendyn_lite.train.device import HOOKS, Precision, random_state
 from gendyn_lite.train.history import Row
 
@@ -65,6 +66,7 @@ def check_fits(model: nn.Module, data: ImageData, x: Tensor) -> None:
         raise UserError(f"the network gives outputs of shape {shape[1:]}, but {named}")
     if not logits.requires_grad:
         raise UserError("the network's outputs have no gradient (does it detach them?): there is nothing to train")
+    tell_of_probabilities(model, logits)
 
 
 def totals(model: nn.Module, batches: Iterable[Batch], precision: Precision, device: torch.device) -> Tensor:

@@ -51,14 +51,15 @@ def learning_rate(config: RunConfig, epoch: int) -> float:
 def make_optimizer(parameters: Iterable[Tensor], config: RunConfig) -> torch.optim.SGD:
     """Make the SGD optimizer of a run, with its momentum and weight decay, for parameters that require a gradient.
 
-    The fused kernel reads memory sequentially, so it is used only if no parameter has gaps or overlaps in memory. In
+    The fused kernel reads memory sequentially, so it is used only if no parameter has gaps or overlaps in memory, or is
+    complex. In
     float16 the momentum buffers are set to zero beforehand: if the first gradients overflow, which is common, the fused
     kernel skips the step and would leave the buffers uninitialized.
     """
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     rate, momentum, decay = config.learning_rate, config.momentum, config.weight_decay
     sgd = partial(torch.optim.SGD, trained, lr=rate, momentum=momentum, weight_decay=decay)
-    dense = all(torch.empty_like(parameter).stride() == parameter.stride() for parameter in trained)
+    dense = all(torch.empty_like(value).stride() == value.stride() and not value.is_complex() for value in trained)
     try:
         optimizer = sgd(fused=dense)
     except RuntimeError:  # the device or dtype has no fused kernel
@@ -99,6 +100,7 @@ class Step:
             graph: Whether to capture the pass as a CUDA graph; see `gendyn_lite.train.device.repeatable`.
         """
         self.splits = 1
+        optimizer.zero_grad(set_to_none=True)  # the network may come with gradients, which the first step would add
         self._model, self._optimizer, self._precision = model, optimizer, precision
         self._forward = model if forward is None else forward
         self._ranks = ranks

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, SequentialSampler, TensorDataset
+from torch.utils.data.distributed import DistributedSampler
 
 from gendyn_lite import data, models
 from gendyn_lite.config import RunConfig
@@ -99,3 +102,42 @@ NONE = [
 test_examples_that_are_none_are_named = refused(
     {said: (data.from_dataset, (wrong,), {"test": pairs(2)}, said) for wrong, said in NONE}
 )
+
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        return iter([(torch.ones(1), 0)] * 7)
+
+
+class Augmented(Dataset):
+    def __init__(self, draw):
+        self.draw = draw
+
+    def __len__(self):
+        return 7
+
+    def __getitem__(self, number):
+        return torch.ones(2) if self.draw() < 0.5 else torch.zeros(2), number % 3
+
+
+TEN = TensorDataset(torch.arange(10.0)[:, None], torch.arange(10))
+LOADERS = {
+    "the last dropped": (DataLoader(TEN, 4, drop_last=True), r"leaves out 2 of 10 examples \(drop_last=True\)"),
+    "by batches": (DataLoader(TEN, batch_sampler=BatchSampler(SequentialSampler(TEN), 4, True)), "leaves out 2 of 10"),
+    "a stream": (DataLoader(Stream(), 3, drop_last=True), "may leave out some examples"),
+    "a share": (DataLoader(TEN, sampler=DistributedSampler(TEN, 2, 0, shuffle=False)), "one of several processes"),
+    "one by one": (DataLoader(TEN, batch_size=None), "cannot be joined: zero-dimensional .*expected pairs of tensors"),
+    "drawn by torch": (DataLoader(Augmented(lambda: torch.rand(()))), "draws at random when it is read"),
+    "drawn by Python": (DataLoader(Augmented(random.random)), "take it without augmentation"),
+    "drawn by NumPy": (DataLoader(Augmented(np.random.rand)), "take it without augmentation"),
+}
+
+
+test_a_loader_that_leaves_out_or_changes_examples_is_refused = refused(
+    {name: (data.tensors, (loader,), {}, said) for name, (loader, said) in LOADERS.items()}
+)
+
+
+def test_a_loader_that_drops_nothing_is_read_whole():
+    for loader in (DataLoader(TEN, 5, drop_last=True), DataLoader(TEN, 4)):
+        assert data.tensors(loader)[1].tolist() == list(range(10))

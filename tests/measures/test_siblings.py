@@ -15,6 +15,7 @@ from torch.autograd import Function
 from torch.nn.utils import parametrize
 from torch.utils.checkpoint import checkpoint
 
+from gendyn_lite.measures.complexity import margin, sharpness
 from gendyn_lite.measures.fisher import GradientMask, diagonal, influence
 from gendyn_lite.measures.intervals import generalization_interval
 from gendyn_lite.measures.relu_paths import record_paths
@@ -560,6 +561,38 @@ def test_a_few_rows_that_are_mixed_in_large_batches_alone_are_refused(name, meas
     check_refused(OVER_MANY[measure], said, FEW[name])
 
 
+def mixed_precision(model, dtype):
+    """A network that computes in half precision inside of its forward, whoever calls it."""
+
+    def forward(s, x):
+        with torch.autocast("cpu", dtype=dtype):
+            return s.inner(x)
+
+    return Net(forward, inner=in_single(model))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bfloat16", "float16"])
+@pytest.mark.parametrize("measure", ["gram", "norms", "diagonal", "mask"])
+@pytest.mark.parametrize("name", ["two are exchanged", "beyond the capacity", "those of the largest norm"])
+def test_rows_that_are_mixed_in_mixed_precision_are_refused(name, measure, dtype, monkeypatch):
+    monkeypatch.setitem(globals(), "MANY", (MANY[0].float(), MANY[1]))
+    check_refused(OVER_MANY[measure], "the network mixes", mixed_precision(FEW[name], dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bfloat16", "float16"])
+def test_rows_in_mixed_precision_are_measured(dtype):
+    torch.manual_seed(0)
+    model = mixed_precision(over(by_key), dtype)
+    rows = rows_of(model, X.float())
+    torch.testing.assert_close(gradient_gram(model, X.float(), Y), rows @ rows.T, rtol=3e-2, atol=3e-2)
+
+
+def test_outputs_in_double_precision_of_a_network_in_single_precision_are_measured():
+    model = Net(lambda s, x: s.inner(x).double(), inner=in_single(over(by_key)))
+    rows = rows_of(model, X.float())
+    torch.testing.assert_close(gradient_gram(model, X.float(), Y), rows @ rows.T, rtol=1e-4, atol=1e-5)
+
+
 def test_what_mixes_is_named_with_its_module():
     said = "example 7 is another one among fewer examples: .*, maybe by {}: make that work on each"
     check_refused(OVER_MANY["gram"], said.format("select in its forward"), FEW["one reads its neighbour"])
@@ -572,3 +605,42 @@ def test_gates_whose_rows_are_exchanged_in_large_batches_alone_are_refused():
     order = [*range(6), 7, 6, *range(8, 40)]
     model = over(lambda s, x: s.out(s.first(x)[order].relu()[order] if len(x) > 24 else s.first(x).relu()))
     check_refused(OVER_MANY["paths"], "gate 'relu.*' has other rows", model)
+
+
+PROBABILITIES = {
+    "a layer": lambda: net(nn.Identity()).append(nn.Softmax(1)),
+    "a function": lambda: over(lambda s, x: s.out(s.first(x).relu()).softmax(1)),
+    "its exponential": lambda: over(lambda s, x: s.out(s.first(x).relu()).log_softmax(1).exp()),
+    "one for each class": lambda: net().append(nn.Sigmoid()),
+}
+OF_LOGITS = {
+    "gram": MEASURES["gram"],
+    "diagonal": MEASURES["diagonal"],
+    "true diagonal": lambda model: diagonal(model, X, kind="true"),
+    "influence": MEASURES["influence"],
+    "norms": lambda model: squared_norms(model, X[:1], Y[:1]),
+    "margin": lambda model: margin(model, X, Y),
+    "sharpness": lambda model: sharpness(model, X, Y),
+}
+TAKEN = "outputs are probabilities, and the cross-entropy takes them for logits"
+
+
+@pytest.mark.parametrize("measure", OF_LOGITS)
+@pytest.mark.parametrize("name", PROBABILITIES)
+def test_probabilities_that_are_taken_for_logits_are_told_of_once(name, measure):
+    model = PROBABILITIES[name]()
+    where = {"a layer": r"ends in '4' \(Softmax\), whose", "one for each class": r"ends in '3' \(Sigmoid\), whose"}
+    with pytest.warns(UserWarning, match=where.get(name, "gives such, whose")) as told:
+        OF_LOGITS[measure](model)
+    assert sum(TAKEN in str(one.message) for one in told) == 1
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        MEASURES["gram"](model)
+    assert not [one for one in told if TAKEN in str(one.message)] or measure == "influence"  # which measures a copy
+
+
+def test_logarithms_of_probabilities_and_other_losses_are_not_told_of(recwarn):
+    for measure in OF_LOGITS.values():
+        measure(net().append(nn.LogSoftmax(1)))
+    gradient_gram(PROBABILITIES["one for each class"](), X, Y, loss=lambda o, t: (o - F.one_hot(t, 3)).square().sum(1))
+    assert not [one for one in recwarn if TAKEN in str(one.message)]

@@ -298,3 +298,25 @@ def test_a_full_disk_leaves_nothing_half_written(end, folder, capsys, monkeypatc
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert "No space left on device: free some space" in last
     assert [path.read_text() for path in folder.glob("*a.*")] == ["old", "old"]
+
+
+def test_images_without_a_loss_count_as_wrong_and_are_told_of(digits):
+    class Holes(nn.Linear):
+        def forward(self, x):
+            return super().forward(x.flatten(1)).where(x[:, 0, 2, 2, None] < 1, torch.nan)
+
+    torch.manual_seed(0)
+    model = Holes(64, 10)
+    sample = reports.sample_of(model, digits)
+    holes = sample.x[:, 0, 2, 2] >= 1
+    lens = reports.fit(model, sample)
+    named = model(sample.x).argmax(1) == sample.y
+    assert named[holes].any() and not holes.all()
+    assert lens.numbers["training accuracy"].mean == pytest.approx(float((named & ~holes).double().mean()))
+    assert math.isfinite(lens.numbers["training loss (nats)"].mean)
+    assert f"The loss of {int(holes.sum())} of 300 training images is not finite" in lens.notes[0]
+    nowhere = reports.fit(
+        nn.Linear(64, 10), sample._replace(x=sample.x.flatten(1) * torch.nan, test_x=sample.test_x.flatten(1))
+    )
+    assert nowhere.numbers["training accuracy"].mean == 0 and len(nowhere.notes) == 1
+    assert math.isnan(nowhere.numbers["training loss (nats)"].mean)

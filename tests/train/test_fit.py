@@ -173,6 +173,24 @@ class TestProgress:
         assert capfd.readouterr() == ("", "")
 
 
+def test_gradients_that_a_network_comes_with_are_not_taken_for_the_first_step(digits, config):
+    ours, theirs = (mlp(10, 8) for _ in range(2))
+    theirs.load_state_dict(ours.state_dict())
+    ours(torch.ones(2, 1, 8, 8)).sum().backward()
+    fit(ours, digits, config, device="cpu")
+    fit(theirs, digits, config, device="cpu")
+    assert all(torch.equal(*pair) for pair in zip(ours.parameters(), theirs.parameters(), strict=True))
+
+
+def test_complex_weights_are_trained(digits, config):
+    class Modulus(nn.Linear):
+        def forward(self, x):
+            return super().forward(x.flatten(1).cfloat()).abs()
+
+    losses = fit(Modulus(64, 10, dtype=torch.complex64), digits, config, device="cpu").column("train_loss")
+    assert losses[-1] < losses[0]
+
+
 def mlp(num_classes, side):
     return models.build("mlp", num_classes=num_classes, in_shape=(1, side, side))
 
@@ -193,6 +211,17 @@ class Given(nn.Sequential):
         return self.function(super().forward(x))
 
 
+@pytest.mark.parametrize("function", [lambda x: x.softmax(1), torch.sigmoid], ids=["softmax", "sigmoid"])
+def test_probabilities_that_the_cross_entropy_takes_for_logits_are_told_of(digits, config, function):
+    with pytest.warns(UserWarning, match="outputs are probabilities, and the cross-entropy takes them for logits"):
+        fit(Given(function), digits, config, device="cpu")
+
+
+def test_log_probabilities_are_logits(digits, config, recwarn):
+    fit(Given(lambda x: x.log_softmax(1)), digits, config, device="cpu")
+    assert not [one for one in recwarn if "probabilities" in str(one.message)]
+
+
 NORM = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 10))
 REFUSED = {  # what becomes of the network and of the labels; options; message
     "classes": (lambda m: mlp(9, 8), 0, {}, r"gives outputs of shape \(9,\), but digits has 10"),
@@ -205,6 +234,13 @@ REFUSED = {  # what becomes of the network and of the labels; options; message
     "detached": (lambda m: Given(lambda x: x.detach()), 0, {}, "the network's outputs have no gradient"),
     "lazy": (lambda m: nn.Sequential(nn.LazyLinear(10)), 0, {}, r"'0' \(LazyLinear\) has no weights yet"),
     "meta": (lambda m: m.to("meta"), 0, {}, r"has no weights \(device meta\): give it some first"),
+    "inference": (
+        torch.inference_mode()(lambda m: mlp(10, 8)),
+        0,
+        {},
+        "inference_mode, and would not learn",
+    ),
+    "NaN": (lambda m: Given(lambda x: (x - 9).sqrt()), 0, {}, "train_loss is nan before training: are the weights and"),
     "sparse": (lambda m: nn.Sequential(m, nn.Embedding(2, 3, sparse=True)), 0, {}, r"'1' \(Embedding\) gives sparse"),
     "expanded": (expanded, 0, {}, "bias is an expanded tensor, whose entries share memory"),
     "batch of one": (lambda m: NORM, 0, {}, "batch-norm cannot normalize a batch of 1: choose batch_size or"),

@@ -82,7 +82,8 @@ def conjugate_gradient_regression(
         left = targets - _products(points, alpha, width, ridge)
         share, before = float((left.norm(dim=0) / lengths).max()), share
     squared_norm = ((alpha * targets).sum(0) - ridge * alpha.square().sum(0)).sum()
-    return KernelRegression(*given.kind_of(y), points, alpha, float(width), float(ridge), squared_norm)
+    fitted = points, alpha, float(width), float(ridge), squared_norm
+    return KernelRegression(*given.kind_of(y), *fitted, pixels=x.dtype == torch.uint8)
 
 
 def _products(points: Tensor, alpha: Tensor, width: float, ridge: float) -> Tensor:

@@ -61,7 +61,8 @@ def feature_regression(
     advice = "take fewer examples or fewer features (the smaller of the two numbers counts)"
     refuse_if_too_large(triangle_bytes(size, BLOCK) + 2 * work, what, advice, device=target)
     weights = (_dual if dual else _primal)(stream, ridge)
-    return FeatureRegression(*kind_of(y), features, weights, stream.mean, stream.intercept)
+    pixels = x.dtype == torch.uint8
+    return FeatureRegression(*kind_of(y), features, weights, stream.mean, stream.intercept, pixels=pixels)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -53,8 +53,22 @@ def check_points(x: Tensor, name: str = "x") -> None:
             raise UserError(f"{name}[{int((~finite).nonzero()[0])}] is not finite, expected finite numbers")
 
 
+def check_pixels(x: Tensor, pixels: bool | None) -> None:
+    """Refuse pixels where a model was fitted to other numbers, and the other way round: only pixels are divided by 255.
+
+    >>> check_pixels(torch.zeros(2, 3), True)
+    Traceback (most recent call last):
+    gendyn_lite.errors.UserError: x is float32 and the training inputs were uint8 (pixels): convert them alike
+    """
+    if pixels is not None and isinstance(x, Tensor) and (x.dtype == torch.uint8) != pixels:
+        were = "uint8 (pixels)" if pixels else "not, so that only x would be divided by 255"
+        raise UserError(f"x is {dtype_name(x)} and the training inputs were {were}: convert them alike")
+
+
 def check_length(x: Tensor, y: Tensor) -> None:
     """Refuse labels if there is not one for each point."""
+    if not isinstance(y, Tensor):
+        raise UserError(f"y is a {type(y).__name__}, expected a tensor: torch.as_tensor(y)")
     if y.ndim == 0 or len(y) != len(x):
         raise UserError(f"x holds {len(x)} points and y has shape {tuple(y.shape)}, expected one label for each point")
 
@@ -171,13 +185,16 @@ class Fitted:
     Attributes:
         is_classifier: Whether it was fitted to classes.
         flat: Whether the targets were of shape [n].
+        pixels: Whether the training inputs were uint8; None if that is not known.
     """
 
     is_classifier: bool
     flat: bool
+    pixels: bool | None = field(default=None, kw_only=True)
 
     def predict(self, x: Tensor) -> Tensor:
         """Return the outputs, float64 [m, k] (or [m] if the targets were [n]), on the device of the regression."""
+        check_pixels(x, self.pixels)
         scores = self._scores(x)
         return scores.squeeze(1) if self.flat else scores
 

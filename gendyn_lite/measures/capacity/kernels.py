@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from gendyn_lite.measures.capacity import given
 from gendyn_lite.measures.capacity.gram import Cholesky, SingularGramError, triangle_bytes
 from gendyn_lite.measures.per_example.checks import available_memory, check_number, refuse_if_too_large
 
+WIDTH = "a number above 0, of a finite square, in the units of x (choose_width finds one)"
 BLOCK = {"cpu": 1024, "cuda": 4096}  # rows of the kernel matrix to compute and factor at a time
 FACTORS = (0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0)
 
@@ -66,13 +68,14 @@ class KernelFactor:
     def __init__(
         self, x: Tensor, *, width: float, ridge: float = 0.0, device: torch.device | str | None = None
     ) -> None:
-        check_number("width", width, "a number above 0 in the units of x (choose_width finds one)")
+        check_number("width", width, WIDTH, lambda value: 0 < value * value < math.inf)
         given.check_ridge(ridge)
         given.check_points(x)
         self.device = given.solving_device(device)
         self.width, self.ridge, block = float(width), float(ridge), _block(self.device)
         _refuse_large_gram(len(x), x[0].numel(), block, self.device)
         points = given.as_points(x)
+        self._pixels = x.dtype == torch.uint8
         given.check_distinct(points, ridge)
         self.points = points.to(self.device)
         self._cholesky = Cholesky(self._rows, len(points), block=block)
@@ -88,7 +91,8 @@ class KernelFactor:
         targets = self._targets(y, num_classes)
         alpha = self._cholesky.solve(targets)
         squared_norm = ((alpha * targets).sum(0) - self.ridge * alpha.square().sum(0)).sum()
-        return KernelRegression(*given.kind_of(y), self.points, alpha, self.width, self.ridge, squared_norm)
+        fitted = self.points, alpha, self.width, self.ridge, squared_norm
+        return KernelRegression(*given.kind_of(y), *fitted, pixels=self._pixels)
 
     def _targets(self, y: Tensor, num_classes: int | None) -> Tensor:
         given.check_length(self.points, y)

@@ -9,7 +9,14 @@ from torch import Tensor, nn
 
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures.capacity.exact import PROJECTION_BITS, exact_cumsum, exact_projection, solve
-from gendyn_lite.measures.capacity.given import as_points, check_classes, check_length, duplicates, name_groups
+from gendyn_lite.measures.capacity.given import (
+    as_points,
+    check_classes,
+    check_length,
+    check_pixels,
+    duplicates,
+    name_groups,
+)
 from gendyn_lite.measures.per_example.checks import check_whole
 
 TOLERANCE = 1e-8
@@ -54,12 +61,15 @@ def memorizing_network(x: Tensor, y: Tensor, *, depth: int = 2, seed: int = 0, d
     check_length(points, labels)
     if not labels.is_floating_point():
         check_classes(labels)
+        labels = labels.long()
     elif labels.ndim != 1 or not torch.isfinite(labels).all():
         raise UserError(f"labels of shape {tuple(labels.shape)}: expected finite numbers [n]")
     kept = _distinct(points, labels)
     points, labels = points[kept], labels[kept].to(torch.float64)
     check_whole("depth", depth, least=2, most=len(points) + 1, why=f" for {len(points)} distinct points")
-    return _best_draw(points, labels, depth - 1, seed, draws)
+    found = _best_draw(points, labels, depth - 1, seed, draws)
+    found.pixels = x.dtype == torch.uint8
+    return found
 
 
 class MemorizingNetwork(nn.Module):
@@ -73,7 +83,10 @@ class MemorizingNetwork(nn.Module):
         biases: The sorted kinks b of each hidden layer.
         weights: The weights w of each hidden layer.
         residual: Largest |c(x_i) − y_i| over the points that it was built from.
+        pixels: Whether these points were uint8; None if that is not known.
     """
+
+    pixels: bool | None = None
 
     def __init__(self, projection: Tensor, biases: list[Tensor], weights: list[Tensor]) -> None:
         super().__init__()
@@ -90,6 +103,7 @@ class MemorizingNetwork(nn.Module):
 
     def project(self, x: Tensor) -> Tensor:
         """Compute ⟨a, x_i⟩, [n], with a single rounding, so that it does not depend on the batch or the device."""
+        check_pixels(x, self.pixels)
         points, a = as_points(x), self.projection.to(torch.float64)
         if points.shape[1] != len(a):
             told = f"points have {points.shape[1]} dimensions"

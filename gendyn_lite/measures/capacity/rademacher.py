@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 from gendyn_lite.config import shown
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures.capacity.given import check_points
-from gendyn_lite.measures.per_example.checks import check_number, check_whole
+from gendyn_lite.measures.per_example.checks import check_number, check_whole, dtype_name
 
 
 def vc_dimension_bound(widths: Sequence[int]) -> float:
@@ -71,7 +72,7 @@ def vc_gap_bound(dimension: float, n: int, *, delta: float = 0.05) -> float:
     >>> round(vc_gap_bound(10, 1_000_000), 3), vc_gap_bound(1e7, 50_000) > 1
     (0.033, True)
     """
-    if not dimension >= 1 or n < 1 or not 0 < delta < 1:
+    if not dimension >= 1 or not 1 <= n < math.inf or not 0 < delta < 1:
         raise UserError(f"dimension is {dimension}, n {n}, delta {delta}: expected at least 1, at least 1, and (0, 1)")
     growth = 2 * n * math.log(2)
     if dimension < 2 * n:
@@ -123,8 +124,8 @@ def empirical_rademacher(
         The value of each draw, their mean and its interval.
 
     Raises:
-        UserError: There are no points or fewer than two draws, the confidence is outside (0, 1), or the predictions are
-            not finite numbers [n].
+        UserError: There are no points or fewer than two draws, the confidence is outside (0, 1), the predictions are
+            not finite numbers [n] with a sign, or training changes x in place.
 
     Source: Zhang et al. (2017), Sec. 2.2; Bartlett and Mendelson (2002).
 
@@ -138,12 +139,28 @@ def empirical_rademacher(
     found = []
     for draw in range(draws):
         signs = random_signs(len(x), seed=seed, draw=draw)
-        predictions = _check(fit(x, signs.to(x.device))(x), len(x))
+        with unchanged(x):
+            predictions = _check(fit(x, signs.to(x.device, copy=True))(x), len(x))
         found.append(float((signs * predictions.sign()).mean()))
     values = torch.tensor(found, dtype=torch.float64)
     mean, error = float(values.mean()), float(values.std()) / math.sqrt(draws)
     half = float(stats.t.ppf((1 + confidence) / 2, draws - 1)) * error
     return Rademacher(values, mean, max(mean - half, -1.0), min(mean + half, 1.0), confidence)
+
+
+@contextmanager
+def unchanged(x: Tensor) -> Iterator[None]:
+    """Refuse a training that changes its inputs in place: the next one would see others.
+
+    >>> with unchanged(x := torch.ones(2)):
+    ...     x.sub_(1)
+    Traceback (most recent call last):
+    gendyn_lite.errors.UserError: fit changed x in place: work on a copy (x.clone())
+    """
+    before = None if x.is_inference() else x._version  # tensors of inference mode have no version
+    yield
+    if before is not None and x._version != before:
+        raise UserError("fit changed x in place: work on a copy (x.clone())")
 
 
 def random_signs(n: int, *, seed: int, draw: int) -> Tensor:
@@ -193,7 +210,17 @@ def rademacher_gap_bound(complexity: float, n: int, *, delta: float = 0.05) -> f
 
 def _check(predictions: Tensor, n: int) -> Tensor:
     """Return predictions in float64 on the CPU; refuse those that are not finite numbers [n]."""
+    if isinstance(predictions, Tensor) and _signless(predictions):
+        told = f"fit(x, signs)(x) gave {dtype_name(predictions)}, and no −1"
+        raise UserError(f"{told}: expected the sign of each class, −1 or 1, or real numbers")
     if not isinstance(predictions, Tensor) or predictions.shape != (n,) or not torch.isfinite(predictions).all():
         shape = tuple(predictions.shape) if isinstance(predictions, Tensor) else type(predictions).__name__
         raise UserError(f"fit(x, signs)(x) gave {shape}, expected finite numbers of shape ({n},)")
     return predictions.detach().to("cpu", torch.float64)
+
+
+def _signless(predictions: Tensor) -> bool:
+    """Return whether predictions are of a kind without signs, or the numbers 0 and 1 of two classes."""
+    if predictions.is_floating_point() or not predictions.numel():
+        return False
+    return predictions.is_complex() or not predictions.dtype.is_signed or predictions.unique().tolist() == [0, 1]

@@ -11,7 +11,14 @@ from torch import Tensor
 
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures.capacity.given import check_classes, check_length, check_points
-from gendyn_lite.measures.capacity.rademacher import Fit, Predict, Rademacher, rademacher_gap_bound, vc_gap_bound
+from gendyn_lite.measures.capacity.rademacher import (
+    Fit,
+    Predict,
+    Rademacher,
+    rademacher_gap_bound,
+    unchanged,
+    vc_gap_bound,
+)
 from gendyn_lite.measures.per_example.checks import check_whole
 
 WHY = {
@@ -72,17 +79,22 @@ def replace_one_stability(
     n = len(x)
     check_length(x, y)
     classes = check_classes(y, num_classes)
+    if classes < 2:
+        raise UserError(f"num_classes is {classes}, expected at least 2: a label is replaced by another one")
     check_whole("swaps", swaps, most=n)
     generator = torch.Generator().manual_seed(seed)
     replaced = torch.randperm(n, generator=generator)[:swaps]
     shifts = torch.randint(1, classes, (swaps,), generator=generator)
-    before = fit(x, y)
+    with unchanged(x):
+        before = fit(x, y.clone())
     changes = []
     for index, shift in zip(replaced.tolist(), shifts.tolist(), strict=True):
         swapped = y.clone()
-        swapped[index] = (y[index] + shift) % classes
+        swapped[index] = (int(y[index]) + shift) % classes
         example = x[index : index + 1], y[index : index + 1]
-        changes.append(_is_wrong(before, *example) != _is_wrong(fit(x, swapped), *example))
+        with unchanged(x):
+            after = fit(x, swapped)
+        changes.append(_is_wrong(before, *example) != _is_wrong(after, *example))
     at_replaced = torch.tensor(changes, dtype=torch.float64)
     return Stability(float(at_replaced.max()), at_replaced, replaced)
 
@@ -116,7 +128,7 @@ def stability_gap_bound(beta: float, n: int, *, delta: float = 0.05) -> float:
     >>> stability_gap_bound(1.0, 50_000) > 1, stability_gap_bound(1 / 50_000, 50_000) < 0.03
     (True, True)
     """
-    if not beta >= 0 or n < 1 or not 0 < delta < 1:
+    if not beta >= 0 or not 1 <= n < math.inf or not 0 < delta < 1:
         raise UserError(f"beta is {beta}, n {n}, delta {delta}: expected at least 0, at least 1 and in (0, 1)")
     return 2 * beta + (4 * n * beta + 1) * math.sqrt(math.log(1 / delta) / (2 * n))
 
@@ -161,9 +173,11 @@ def label_account(
     >>> [(row["measure"], row["separates"]) for row in rows]
     [('VC dimension', False), ('Rademacher complexity', False), ('uniform stability', False)]
     """
-    if n < 1 or not -1 <= gap_true <= 1 or not -1 <= gap_random <= 1:
+    if not 1 <= n < math.inf or not -1 <= gap_true <= 1 or not -1 <= gap_random <= 1:
         raise UserError(f"n is {n}, gaps are {gap_true} and {gap_random}: expected n ≥ 1 and gaps in [−1, 1]")
     complexity = rademacher.mean if isinstance(rademacher, Rademacher) else rademacher
+    if squared_norms is not None and not all(0 <= norm < math.inf for norm in squared_norms):
+        raise UserError(f"squared_norms is {squared_norms}, expected two finite numbers of at least 0")
     radii = None if squared_norms is None else tuple(math.sqrt(norm / n) for norm in squared_norms)
     measures: dict[str, tuple[Any, Callable[..., float]]] = {
         "VC dimension": (vc_dimension, vc_gap_bound),

@@ -13,6 +13,7 @@ from gendyn_lite.measures.fisher.squares import Squares
 from gendyn_lite.measures.per_example import checks, guards, layers
 from gendyn_lite.measures.per_example.layers import Layer, Use
 from gendyn_lite.measures.per_example.passes import Loss, cross_entropy, visit
+from gendyn_lite.models.logits import tell_of_probabilities
 
 KINDS = ("empirical", "true", "monte_carlo")
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -127,6 +128,8 @@ class DiagonalSum:
 
     def add(self, x: Tensor, y: Tensor) -> None:
         """Add a batch: inputs [b, ...] and labels [b] (which are ignored if the kind draws its own)."""
+        if not len(x):
+            raise UserError("a batch has no examples, expected at least one")
         x, y = checks.usable(x), checks.usable(y)
         with guards.reading(self._model, self._output):
             losses = self._losses(x)
@@ -186,6 +189,7 @@ class DiagonalSum:
         with torch.no_grad():
             logits = self._model(x[:1])
         checks.check_logits(logits, torch.zeros(1, dtype=torch.int64), True)
+        tell_of_probabilities(self._model, logits)
         if self._kind == "monte_carlo":
             return [self._drawn] * self._samples
         return [_expected(label) for label in range(logits.shape[1])]

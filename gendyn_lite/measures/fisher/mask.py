@@ -10,10 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.data import DataLoader
 
+from gendyn_lite.data.own import tensors
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures.fisher.information import DiagonalSum
 from gendyn_lite.measures.per_example.checks import check_name, check_number
+from gendyn_lite.measures.per_example.guards import check_pairs
 from gendyn_lite.measures.per_example.layers import layer_name, wide
 
 
@@ -116,7 +119,8 @@ class GradientMask:
     Args:
         keep: Share of entries that are updated, in (0, 1]. It is the paper's coefficient, or 1 minus it if that is the
             share that is masked (Sec. 4.1 and 4.2 do not say which).
-        examples: Inputs and labels (x, y) for the Fisher information, or a function that returns batches of them.
+        examples: Inputs and labels (x, y) for the Fisher information, a DataLoader of them, or a function that returns
+            batches of them.
         by: ``"fisher"``, or a control that the paper lacks: ``"magnitude"`` (the largest weights), ``"random"`` (as
             many entries, drawn anew after each epoch) or ``"random_fixed"`` (drawn once).
         scope: ``"network"``: one threshold for all parameters. ``"layer"``: one for each layer.
@@ -146,7 +150,7 @@ class GradientMask:
     def __init__(
         self,
         keep: float,
-        examples: tuple[Tensor, Tensor] | Batches | None = None,
+        examples: tuple[Tensor, Tensor] | DataLoader[Any] | Batches | None = None,
         *,
         by: str = "fisher",
         scope: str = "network",
@@ -160,6 +164,10 @@ class GradientMask:
         check_name("scope of the mask", scope, SCOPES)
         if by == "fisher" and examples is None and self.keep < 1:
             raise UserError("a mask by Fisher information needs examples=(x, y) to take it of")
+        if isinstance(examples, DataLoader):
+            examples = tensors(examples)
+        if examples is not None and not callable(examples):
+            examples = _pair(examples)
         self.masks: dict[str, Tensor] = {}
         self.kept = 1.0
         self._by, self._scope, self._seed, self._reduce, self._options = by, scope, seed, reduce, options
@@ -235,8 +243,19 @@ class GradientMask:
             device = next(model.parameters()).device
             for x, y in batches:
                 total.add(x.to(device), y.to(device))
+            if not total.count:
+                raise UserError("examples= gave no batch, expected at least one at each call")
             sums = total.sums()
         return sums if self._reduce is None else {name: self._reduce(value) for name, value in sums.items()}
+
+
+def _pair(examples: Any) -> tuple[Tensor, Tensor]:
+    """Return inputs and labels, after checking that they are two tensors of one length."""
+    if not isinstance(examples, tuple | list) or len(examples) != 2:
+        told = f"examples is a {type(examples).__name__}"
+        raise UserError(f"{told}, expected (x, y), a DataLoader, or a function that returns batches")
+    check_pairs(examples[0], examples[1], None)
+    return examples[0], examples[1]
 
 
 @contextmanager

@@ -107,6 +107,8 @@ def influence(
             warnings.simplefilter("ignore", FutureWarning)  # torch warns of its forward-mode derivatives
             found = taken(steps, on, checks.usable(targets))
     checks.check_finite(found["norm"])
+    if not all(found[name].isfinite().all() for name in ("true", "moved")):
+        raise UserError(f"after a step of eps = {eps} an output is not finite (NaN or infinity): take a smaller eps")
     if not found["moved"].any() and (found["change"] > LOST).any():
         raise UserError(f"a step of eps = {eps} is lost in the rounding of the weights: take a larger eps")
     return Influence(found["kl"], found["true"], found.get("empirical"), found.get("diagonal"))

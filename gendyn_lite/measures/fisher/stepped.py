@@ -16,6 +16,7 @@ from gendyn_lite.measures.per_example import apart, checks, layers
 from gendyn_lite.measures.per_example.alone import for_each, lone, with_values
 from gendyn_lite.measures.per_example.lag import lag_is_told
 from gendyn_lite.measures.per_example.passes import Loss, visit
+from gendyn_lite.models.logits import tell_of_probabilities
 
 STEP_BYTES = 64 << 20  # of weights of stepped networks at a time
 LARGE = 50  # change of a log-probability from which its exponential could overflow
@@ -79,6 +80,10 @@ class Steps:
         with torch.no_grad(), lag_is_told(model):
             self.logits = apart.own_outputs(model, x, model)
         checks.check_logits(self.logits, torch.zeros(len(x), dtype=torch.int64) if y is None else y, True)
+        if not self.logits.isfinite().all():
+            first = int((~self.logits.isfinite()).any(1).nonzero()[0])
+            raise UserError(f"the output of watched input {first} is not finite (NaN or infinity): it has no KL")
+        tell_of_probabilities(model, self.logits)
         self._log_p = self.logits.log_softmax(1)
 
     def _logits(self, values: Values, x: Tensor) -> Tensor:
@@ -93,7 +98,7 @@ class Steps:
         stepped = {name: value - self._eps * g[name] for name, value in self._values.items()}
         dz = jvp(lambda values: self._logits(values, self._x), (self._values,), (g,))[1]
         moved = self._logits(stepped, self._x).log_softmax(1) - self._log_p
-        p, half = self._log_p.exp(), self._eps**2 / 2
+        p, half = self._log_p.exp(), self._eps * self._eps / 2
         mean = (p * dz).sum(1)
         row = {
             "kl": divergence(self._log_p, moved),
@@ -116,6 +121,8 @@ def _check_masks(masks: Values, values: Values) -> None:
         if mask.shape != values[name].shape:
             shapes = f"has shape {list(mask.shape)}, expected {list(values[name].shape)} as the parameter"
             raise UserError(f"masks[{name!r}] {shapes}")
+        if not mask.isfinite().all():
+            raise UserError(f"masks[{name!r}] has entries that are not finite (NaN or infinity)")
 
 
 def divergence(log_p: Tensor, moved: Tensor) -> Tensor:

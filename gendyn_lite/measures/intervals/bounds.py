@@ -180,6 +180,9 @@ def linear_maps(model: nn.Module, x: Tensor) -> Tensor:
     Returns:
         Jacobians [n, C, D], for points with D entries.
 
+    Raises:
+        UserError: The network mixes points, draws random numbers, gives NaN or does not take such points.
+
     >>> linear_maps(nn.Linear(3, 2), torch.zeros(5, 3)).shape
     torch.Size([5, 2, 3])
     """

@@ -10,6 +10,7 @@ With the `pair_distance` of a class, α = 1 is as far away as one point of the c
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures.intervals.network import check_network, logits_at
+from gendyn_lite.measures.per_example.apart import own_outputs
 from gendyn_lite.measures.per_example.checks import check_number, check_whole
 
 MOST_TUPLES = 1_000_000
@@ -120,13 +122,17 @@ def components(x: Tensor, *, length: float | None = None) -> Tensor:
         Directions [k, *in_shape].
 
     Raises:
-        UserError: There are fewer than three points, or the length is not a positive number.
+        UserError: There are fewer than three points, all are equal or one is not finite, or the length is not a
+            positive number.
 
     >>> components(torch.tensor([[0.0, 0.0], [1.0, 0.1], [2.0, 0.0], [3.0, 0.1]]), length=1.0)[0].abs().round().tolist()
     [1.0, 0.0]
     """
     if len(x) < 3:
         raise UserError(f"there are {len(x)} points, expected at least 3 for principal components")
+    if not x.isfinite().all() or bool((x == x[0]).all()):
+        why = "are all equal" if x.isfinite().all() else "hold NaN or infinity"
+        raise UserError(f"the points {why}: expected finite ones that differ, for principal components")
     flat = x.flatten(1).double().cpu().numpy()
     found = PCA(svd_solver="full").fit(flat)
     # Centred points span at most n − 1 dimensions, so the last of n components has no variance.
@@ -229,7 +235,8 @@ def adversarial_directions(model: nn.Module, x: Tensor, *, length: float) -> Ten
         Directions [m, *in_shape].
 
     Raises:
-        UserError: The gradient is zero at a point, so that there is no such direction.
+        UserError: The gradient is zero at a point, so that there is no such direction; the network mixes points, draws
+            random numbers or gives NaN.
 
     >>> adversarial_directions(nn.Linear(2, 3), torch.zeros(4, 2), length=1.0).shape
     torch.Size([4, 2])
@@ -260,6 +267,8 @@ def _scaled(directions: Tensor, length: float) -> Tensor:
 def gradients(model: nn.Module, x: Tensor, values: Callable[[Tensor], Sequence[Tensor]]) -> list[Tensor]:
     """Compute gradients with respect to x [m, ...] of values [m] that are computed from the logits; [m, ...] each."""
     check_network(model)
+    with torch.no_grad():
+        own_outputs(model, x.detach(), partial(logits_at, model))
     with torch.enable_grad():
         points = x.detach().requires_grad_()
         made = values(logits_at(model, points))

@@ -161,7 +161,7 @@ class _Way(NamedTuple):
 
 def _ends(model: nn.Module, lines: Lines, way: _Way) -> tuple[Tensor, Tensor, Method, str]:
     """Return the ends [m, 2], the certain ends [m, 2], the method, and why no method with a guarantee was used."""
-    sampled = partial(search.grid_ends, model, lines, samples=way.samples, tolerance=way.tolerance)
+    sampled = partial(search.grid_ends, partial(logits_at, model), lines, samples=way.samples, tolerance=way.tolerance)
     reason = ""
     if way.method != "grid":
         try:
@@ -272,9 +272,9 @@ def pieces(model: nn.Module, x: Tensor, direction: Tensor, *, low: float = -1.0,
     [-1.0, 1.0, 2.0]
     """
     check_lines(model, x, direction, low, high)
-    logits_at(model, x[:1])
+    label = own_outputs(model, x, partial(logits_at, model)).argmax(1)
     try:
-        program = read(model, x.dtype)
+        program = _read(model, Lines(x, direction, label, (float(low), float(high)))).program
         return tuple(_line(program, x[i : i + 1], direction[i : i + 1], low, high) for i in range(len(x)))
     except NotPiecewiseLinearError as error:
         raise UserError(f"{error}: such a network has no linear pieces") from error

@@ -163,20 +163,31 @@ def check_examples(model: nn.Module, x: Tensor, y: Tensor, *, least: int = 2, na
         UserError: As for `check_model`; x or y is not a tensor, or is on another device than the network; their
             lengths differ; there are too few examples; x has another precision than the network or is uint8.
     """
+    check_model(model)
+    check_pairs(x, y, first_trainable(model), least=least, name=name)
+
+
+def check_pairs(x: Tensor, y: Tensor, like: Tensor | None, *, least: int = 1, name: str = "") -> None:
+    """Refuse inputs and labels that do not fit together, or do not fit a parameter of the network, as `check_examples`.
+
+    >>> check_pairs(torch.eye(2), torch.tensor([0]), None)
+    Traceback (most recent call last):
+    gendyn_lite.errors.UserError: x has 2 examples and y 1: expected one label for each example
+    """
     for what, value in (("x", x), ("y", y)):
         if not isinstance(value, Tensor):
             raise UserError(f"{name}{what} is a {type(value).__name__}, expected a tensor: torch.as_tensor({what})")
-    check_model(model)
+        if not value.dim():
+            raise UserError(f"{name}{what} is a single number, expected [n, ...]")
     if len(x) != len(y):
         raise UserError(f"{name}x has {len(x)} examples and y {len(y)}: expected one label for each example")
     if len(x) < least:
         raise UserError(f"{name}x has {len(x)} example{'' if len(x) == 1 else 's'}, expected at least {least}")
-    first = first_trainable(model)
     for what, value in (("x", x), ("y", y)):
-        if value.device != first.device:
-            places = f"on {value.device} and the network on {first.device}"
+        if like is not None and value.device != like.device:
+            places = f"on {value.device} and the network on {like.device}"
             raise UserError(f"{name}{what} is {places}: move one of them (.to(...))")
-    if x.is_floating_point() and x.dtype != first.dtype:
-        raise UserError(f"{name}x is {dtype_name(x)} and the network {dtype_name(first)}: convert one of them")
+    if like is not None and x.is_floating_point() and x.dtype != like.dtype:
+        raise UserError(f"{name}x is {dtype_name(x)} and the network {dtype_name(like)}: convert one of them")
     if x.dtype == torch.uint8:
         raise UserError(f"{name}x is uint8: standardize it as in training (data.batcher gives such batches)")

@@ -24,6 +24,7 @@ from gendyn_lite.measures.per_example.layers import Plan, seen, warn
 from gendyn_lite.measures.per_example.rowwise import RowWise
 from gendyn_lite.measures.per_example.taps import OnLayer, Taps
 from gendyn_lite.measures.per_example.unchanged import hooks_of_all, state
+from gendyn_lite.models.logits import tell_of_probabilities
 from gendyn_lite.threads import keep_freed_memory
 
 OnGradients = Callable[[str, Tensor], None]
@@ -121,6 +122,8 @@ def _check_batch(  # noqa: PLR0917 (what was run, and what it gave)
     """Check, once for a plan, that the network and the loss keep the examples of a batch apart; see `visit`."""
     (x, y), (logits, losses) = batch, given
     _check_graph(losses)
+    if loss is cross_entropy:
+        tell_of_probabilities(model, logits)
     if len(x) > 1 and loss is not cross_entropy and not drawn:
         check_loss(loss, logits, y, losses)
     proved = rows is not None and taps.proved and rows.holds(logits)
@@ -151,7 +154,7 @@ def _check_graph(losses: Tensor) -> None:
 def _check_rows(model: nn.Module, x: Tensor, logits: Tensor, *, look: Look, seen: bool) -> None:
     """Refuse a network in which an example's logits change with the other examples of its batch.
 
-    Nothing is compared if the logits are in another precision than the parameters, which is too coarse for it.
+    They are compared as closely as the coarser one of their precision and that of the parameters allows.
 
     Args:
         model: The network.
@@ -161,8 +164,10 @@ def _check_rows(model: nn.Module, x: Tensor, logits: Tensor, *, look: Look, seen
             operation mixes examples, so that comparing a few suffices.
         seen: Whether a `Beside` has already compared a few.
     """
-    if len(x) < 2 or logits.dtype != next(model.parameters()).dtype:
+    if len(x) < 2:
         return
+    if torch.finfo(logits.dtype).eps < torch.finfo(own := next(model.parameters()).dtype).eps:
+        logits = logits.to(own)
     if not seen:
         check_rows(model, x, logits)
     if look is not None:

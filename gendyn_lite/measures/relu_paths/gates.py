@@ -2,8 +2,8 @@
 
 All calls of torch's functions are intercepted, which finds modules too, since ``nn.ReLU`` calls ``F.relu``. So networks
 that call ``F.relu``, ``torch.relu`` or ``x.relu_()`` work unchanged. A gate written by hand (``x * (x > 0)``,
-``x.clamp(min=0)``) is not found; call ``F.relu`` there. Other nonlinear functions, such as GELU, are not gates; if a
-network has them beside gates, a warning names them.
+``x.clamp(min=0)``) is not found; call ``F.relu`` there. Whatever else bends (GELU, softmax, a product of activations,
+…) is no gate; if a network has such functions beside gates, a warning names them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -19,8 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils.weak import WeakIdKeyDictionary
 
 from gendyn_lite.errors import UserError, unknown_name
+from gendyn_lite.measures.per_example.axes import tensors_in
+from gendyn_lite.measures.per_example.axis_rules import ATTENTION, BENT, NORMS
 from gendyn_lite.measures.per_example.checks import check_whole, dtype_name
 from gendyn_lite.measures.per_example.rowwise import RowWise
 
@@ -87,16 +90,21 @@ READERS: dict[Any, Callable[..., Found]] = {
     **dict.fromkeys((F.hardtanh, F.hardtanh_), _hardtanh),
     **dict.fromkeys((F.threshold, torch.threshold), _threshold),
 }
-# Other nonlinear functions, which paths do not describe. A warning names those that a network calls beside its gates.
-BENDS = (
-    *(F.gelu, F.silu, F.mish, F.elu, F.selu, F.celu, F.glu, F.softplus, F.logsigmoid, F.softsign, F.tanhshrink),
-    *(F.hardswish, F.hardsigmoid, F.hardshrink, F.softshrink, F.hardtanh, F.threshold, F.rrelu, F.tanh, F.sigmoid),
-    *(torch.tanh, torch.sigmoid, torch.clamp, torch.clip, torch.abs, torch.maximum, torch.minimum, torch.square),
-    *(Tensor.tanh, Tensor.sigmoid, Tensor.clamp, Tensor.clip, Tensor.clamp_min, Tensor.clamp_max, Tensor.abs),
-    *(Tensor.clamp_, Tensor.tanh_, Tensor.sigmoid_, Tensor.maximum, Tensor.minimum, torch.clamp_min, torch.clamp_max),
-    *(Tensor.clamp_min_, Tensor.clamp_max_, Tensor.clip_, Tensor.abs_, torch.fmax, torch.fmin),
-    *(torch.selu, torch.selu_, torch.celu, torch.celu_, torch.threshold, torch.threshold_, torch.where, Tensor.where),
-    *(torch.exp, Tensor.exp, torch.sin, Tensor.sin, torch.cos, Tensor.cos, torch.erf, Tensor.erf),
+# What bends beside gates, by names among ATen's operations: all that torch tags as pointwise, but for those of `LINEAR`
+# (in any of their tensors) and `PRODUCTS` (in each of their factors); and `CURVED`. Max-pooling
+# and response normalization are not named; `forward_with_paths` tells of them.
+LINEAR = ("add", "sub", "rsub", "neg", "positive", "clone", "_to_copy", "copy", "fill", "zero", "alias", "detach")
+PRODUCTS = {  # which of their tensors are factors
+    **dict.fromkeys(("mul", "mm", "bmm", "mv", "dot", "convolution", "_convolution"), slice(None)),
+    **dict.fromkeys(("addmm", "baddbmm", "addbmm", "addmv", "addcmul"), slice(1, None)),
+}
+CHOICES = {"where": 0, "masked_fill": 1, "div": 1, "addcdiv": 2, "lerp": 2}  # bend by that one of their tensors
+CURVED = (
+    *(*BENT, *ATTENTION, "_native_multi_head_attention", "_transformer_encoder_layer_fwd", "glu"),
+    *("_softmax", "_log_softmax", "logsumexp", "native_layer_norm", "native_group_norm", "_fused_rms_norm"),
+    *("linalg_vector_norm", "norm", "var", "std", "var_mean", "std_mean", "prod", "cumprod", "_cdist_forward"),
+    *("amax", "amin", "max", "min", "aminmax", "median", "sort", "topk", "kthvalue", "cummax", "cummin", "mode"),
+    *("mkldnn_rnn_layer", "_cudnn_rnn", "_thnn_fused_lstm_cell", "_thnn_fused_gru_cell", "grid_sampler_2d"),
 )
 OPERATIONS = ("relu", "relu6", "leaky_relu", "prelu", "_prelu_kernel")  # names of gates among ATen's operations
 DROPOUTS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout, torch.dropout)
@@ -117,6 +125,7 @@ class Gates(TorchFunctionMode):
     Args:
         model: The network.
         visit: Called with each `Gate` in the order of the forward pass.
+        unseen: A context, entered before, that sees what bends beside the gates; None to look for nothing.
 
     >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
     >>> gates = Gates(model, lambda gate: print(gate.name, tuple(gate.z.shape)) or gate.run())
@@ -126,9 +135,9 @@ class Gates(TorchFunctionMode):
     1 (1, 3)
     """
 
-    def __init__(self, model: nn.Module, visit: Callable[[Gate], Tensor]) -> None:
+    def __init__(self, model: nn.Module, visit: Callable[[Gate], Tensor], unseen: Unseen | None = None) -> None:
         super().__init__()
-        self._visit = visit
+        self._visit, self._unseen = visit, unseen
         self._calls: Counter[str] = Counter()
         self._names = {module: name for name, module in model.named_modules()}
         self._inside = [model]
@@ -142,14 +151,19 @@ class Gates(TorchFunctionMode):
             raise UserError(f"dropout in {where or 'the network'!r} is in train mode: call model.eval() first")
         found = READERS[func](*args, **kwargs) if func in READERS else None
         if found is None:
-            if func in BENDS:
-                where = self._names[self._inside[-1]] or "the network"
-                self.others[f"{where} ({str(func.__name__).strip('_')})"] = None
-            return func(*args, **kwargs)
+            out = func(*args, **kwargs)
+            if self._unseen is not None and self._unseen.bent():
+                module = self._inside[-1]
+                if func is not F.local_response_norm and not isinstance(module, nn.LocalResponseNorm):
+                    where = self._names[module] or "the network"
+                    self.others[f"{where} ({str(func.__name__).strip('_')})"] = None
+            return out
         self.gates += 1
         z, function = args[0] if args else kwargs["input"], str(func.__name__)
         inplace = function.endswith("_") or kwargs.get("inplace") is True
-        return self._visit(Gate(self._name(function.strip("_")), z, partial(func, *args, **kwargs), *found, inplace))
+        gate = Gate(self._name(function.strip("_")), z, partial(func, *args, **kwargs), *found, inplace)
+        with nullcontext() if self._unseen is None else self._unseen.at_a_gate():
+            return self._visit(gate)
 
     def _name(self, function: str) -> str:
         """Return the layer's name, with a number at further calls."""
@@ -176,24 +190,38 @@ class Gates(TorchFunctionMode):
 
 
 class Unseen(RowWise):
-    """A context that follows the images, and records gates that were called in a way that `Gates` cannot intercept.
+    """A context that follows the images, and notes gates that `Gates` cannot intercept, and operations that bend.
 
     >>> with Unseen(nn.Identity(), x := torch.zeros(2, 3)) as unseen:
-    ...     _ = torch.ops.aten.relu(x)
-    >>> list(unseen.found)
-    ['relu']
+    ...     _ = torch.ops.aten.relu(x).square()
+    >>> list(unseen.found), unseen.bent(), unseen.bent()
+    (['relu'], True, False)
     """
 
     def __init__(self, model: nn.Module, x: Tensor) -> None:
         super().__init__(model, x)
-        self.found, self.inside = dict[str, None](), False
+        self.found, self.inside, self._bent = dict[str, None](), False, False
+        self._moving = WeakIdKeyDictionary({x: True})  # tensors that depend on the images
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Record an operation if it is a gate, and call it."""
+        """Note whether an operation is a gate or bends, and call it."""
         name = func.overloadpacket.__name__.rstrip("_")
-        if name in OPERATIONS and not self.inside:
-            self.found[name] = None
-        return super().__torch_dispatch__(func, types, args, kwargs)
+        moving = [value in self._moving for value in tensors_in((args, kwargs))]
+        out = super().__torch_dispatch__(func, types, args, kwargs)
+        made = list(tensors_in(out)) if any(moving) else []
+        for value in made:
+            self._moving[value] = True
+        if not self.inside:
+            if name in OPERATIONS:
+                self.found[name] = None
+            elif any(value.is_floating_point() for value in made):
+                self._bent |= _bends(func, name, moving, args, kwargs or {})
+        return out
+
+    def bent(self) -> bool:
+        """Return whether an operation has bent since the last call of this."""
+        found, self._bent = self._bent, False
+        return found
 
     @contextmanager
     def at_a_gate(self) -> Iterator[None]:
@@ -209,6 +237,17 @@ class Unseen(RowWise):
         if self.found:
             told = f"the network calls {', '.join(self.found)} where gates are not seen (torch.jit, torch.ops)"
             warnings.warn(f"{told}: paths leave them out; call F.relu or the like there", stacklevel=5)
+
+
+def _bends(func: Any, name: str, moving: list[bool], args: Any, kwargs: Any) -> bool:
+    """Return whether an operation is none that is affine in the tensors that depend on the images."""
+    if name in PRODUCTS:
+        return sum(moving[PRODUCTS[name]]) > 1
+    if name in CHOICES and kwargs.get("rounding_mode") is None:
+        return any(moving[CHOICES[name] : CHOICES[name] + 1])
+    if name in NORMS:
+        return args[5] is True
+    return name in CURVED or (torch.Tag.pointwise in func.tags and name not in LINEAR)
 
 
 def uncompiled(model: nn.Module) -> nn.Module:

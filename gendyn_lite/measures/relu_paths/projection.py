@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from gendyn_lite.errors import UserError, unknown_name
 from gendyn_lite.measures.per_example.checks import check_logits
-from gendyn_lite.measures.relu_paths.gates import Gate, check_images, uncompiled
+from gendyn_lite.measures.relu_paths.gates import Gate, Unseen, check_images, uncompiled
 from gendyn_lite.measures.relu_paths.packed import PackedPaths, Paths, check_paths
 from gendyn_lite.measures.relu_paths.record import BATCH, run_gated
+from gendyn_lite.models.logits import tell_of_probabilities
 
 
 def forward_with_paths(model: nn.Module, x: Tensor, paths: Mapping[str, Paths], *, partial: bool = False) -> Tensor:
@@ -57,7 +58,9 @@ def forward_with_paths(model: nn.Module, x: Tensor, paths: Mapping[str, Paths], 
             raise UserError(f"paths has no layer {gate.name!r} (it has {has}): record all, or pass partial=True")
         return gate.with_path(_fitting(gate, paths[gate.name]))
 
-    out = run_gated(uncompiled(model), x, visit)
+    model = uncompiled(model)
+    with Unseen(model, x) as unseen:
+        out = run_gated(model, x, visit, unseen)
     for name in paths:
         if name not in seen:
             raise unknown_name("gate layer", name, seen)
@@ -97,6 +100,7 @@ def loss_along(
     """
     if len(x) != len(y):
         raise UserError(f"x has {len(x)} images and y {len(y)} labels: expected one label for each image")
+    check_images(x)
     loss, correct = 0.0, 0
     with torch.no_grad():
         for start in range(0, len(x), BATCH):
@@ -104,6 +108,7 @@ def loss_along(
             logits = forward_with_paths(model, x[part], _rows(paths, part, len(x)), partial=partial)
             labels = y[part].to(logits.device)
             check_logits(logits, labels, labelled=True)
+            tell_of_probabilities(model, logits)
             loss += float(F.cross_entropy(logits, labels, reduction="sum"))
             correct += int((logits.argmax(1) == labels).sum())
     return loss / len(x), correct / len(x)

@@ -65,7 +65,7 @@ def record_paths(
 
 
 def record_activations(
-    model: nn.Module, x: Tensor, *, layers: Layers = None, batch_size: int = BATCH
+    model: nn.Module, x: Tensor | DataLoader[Any], *, layers: Layers = None, batch_size: int = BATCH
 ) -> dict[str, Tensor]:
     """Record the activations a_i of every image after each gate, layer by layer.
 
@@ -91,11 +91,16 @@ def record_activations(
         out = gate.run()
         return out.detach().flatten(1).clone(), out  # a copy, as the next layer may work in place
 
-    return _by_layer(model, x, take, torch.cat, layers=layers, batch_size=batch_size)
+    return _by_layer(model, given(x, None)[0], take, torch.cat, layers=layers, batch_size=batch_size)
 
 
 def record_packed(
-    model: nn.Module, x: Tensor, *, layers: Layers = None, batch_size: int = BATCH, images: str | None = None
+    model: nn.Module,
+    x: Tensor | DataLoader[Any],
+    *,
+    layers: Layers = None,
+    batch_size: int = BATCH,
+    images: str | None = None,
 ) -> dict[str, PackedPaths]:
     """Record the paths of every image as in `record_paths`, packed batch by batch, in an eighth of the memory.
 
@@ -117,6 +122,8 @@ def record_packed(
     >>> packed.shape, packed.bits.nbytes
     ((5, 20), 15)
     """
+    x = given(x, None)[0]
+    check_images(x)
     known = fingerprint(x) if images is None else images
 
     def take(gate: Gate) -> tuple[PackedPaths, Tensor]:
@@ -154,18 +161,15 @@ def _by_layer(
     apart: Unseen | None = None
 
     def visit(gate: Gate) -> Tensor:
-        if apart is None:
-            return look(gate)
-        with apart.at_a_gate():
-            return look(gate)
-
-    def look(gate: Gate) -> Tensor:
         seen.append(gate.name)
         if layers is not None and gate.name not in layers:
             return gate.run()
         if gate.z.shape[:1] != (count,) or gate.z.dim() < 2:
             told = f"gate {gate.name!r} sees {list(gate.z.shape)} for {count} images, expected [n, units, ...]"
             raise UserError(f"{told}: leave it out with layers=[...]")
+        if gate.z.sum().isnan() and (nan := gate.z.flatten(1).isnan().any(1)).any():  # the sum may be inf − inf
+            told = f"the network gives NaN for image {start + int(nan.nonzero()[0])} at gate {gate.name!r}"
+            raise UserError(f"{told}: are its weights and the images finite? If so, leave it out with layers=[...]")
         if gate.name not in found:
             rows[gate.name] = gate.z[list(_looked_at(count))].detach().clone()
             if apart is not None and not apart.holds(gate.z):
@@ -182,7 +186,7 @@ def _by_layer(
             with ExitStack() as stack:
                 for check in (unmoved(model, batch), apart) if apart is not None else ():
                     stack.enter_context(check)
-                out = run_gated(model, batch, visit)
+                out = run_gated(model, batch, visit, apart)
             _check_output(out, start)
             if apart is not None:
                 apart.warn()
@@ -279,8 +283,8 @@ def _check_output(out: object, first: int) -> None:
         raise UserError(f"the network gives NaN for image {image}: are its weights and the images finite?")
 
 
-def run_gated(model: nn.Module, x: Tensor, visit: Callable[[Gate], Tensor]) -> Tensor:
-    """Run a network with every gate passed to `visit`, and return its output.
+def run_gated(model: nn.Module, x: Tensor, visit: Callable[[Gate], Tensor], unseen: Unseen | None = None) -> Tensor:
+    """Run a network with every gate passed to `visit`, and return its output; `unseen` as for `Gates`.
 
     Raises:
         UserError: Dropout or batch-norm is in train mode, or the network does not take the images.
@@ -288,7 +292,7 @@ def run_gated(model: nn.Module, x: Tensor, visit: Callable[[Gate], Tensor]) -> T
     check_eval(model)
     device = next((value.device for value in model.parameters()), x.device)
     try:
-        gates = Gates(model, visit)
+        gates = Gates(model, visit, unseen)
         with lag_is_told(model), gates, hooked(model.modules(), gates.leave, gates.enter, always_call=True):
             out = model(x.to(device))
         gates.warn()

@@ -95,10 +95,12 @@ def self_activation_similarity(now: Tensor, before: Tensor) -> Tensor:
     >>> self_activation_similarity(torch.tensor([[1.0, 1.0]]), torch.tensor([[2.0, 0.0]]))
     tensor([0.7071], dtype=torch.float64)
     """
-    a, b, _, _ = _activations(now, before, least=1)
+    a, b, *largest = _activations(now, before, least=1)
+    scales = [torch.where(one > 0, one.double(), 1.0)[:, None] for one in largest]  # as in `cross_activations`
     found = []
-    for left, right in zip(a.split(64), b.split(64), strict=True):  # some rows in float64 at a time
-        p, q = left.double(), right.double()
+    parts = zip(*(part.split(64) for part in (a, b, *scales)), strict=True)
+    for left, right, *of in parts:  # some rows in float64 at a time
+        p, q = left.double() / of[0], right.double() / of[1]
         found.append(ratio((p * q).sum(1), (p * p).sum(1), (q * q).sum(1)))
     return torch.cat(found)
 
@@ -192,10 +194,10 @@ def cross_activations(now: Tensor, before: Tensor) -> Crossed:
     """
     a, b, *largest = _activations(now, before, least=2)
     # Scaling an image's activations does not change the ratio, and keeps fourth powers within float32's range.
-    scales = [torch.where(one > 0, 1 / one, 1.0)[:, None] for one in largest]
+    scales = [torch.where(one > 0, one, 1.0)[:, None] for one in largest]
 
     def blocks(start: int, stop: int) -> list[Tensor]:
-        p, q = (one[:, start:stop] * scale for one, scale in zip((a, b), scales, strict=True))
+        p, q = (one[:, start:stop] / scale for one, scale in zip((a, b), scales, strict=True))
         return [p * q, p * p, q * q]
 
     both, of_now, of_before = products(a.new_zeros(len(a), len(a)), a.shape[1], blocks, multiply=float_product)

@@ -114,6 +114,10 @@ def by_class(stiffness: Tensor, y: Tensor, *, num_classes: int) -> Tensor:
 def _column_labels(stiffness: Tensor, y: Tensor, y_other: Tensor | None) -> Tensor:
     """Return the labels of the columns, after checking that the numbers of labels fit the matrix."""
     columns = y if y_other is None else y_other
+    for labels in (y, columns):
+        if not isinstance(labels, Tensor) or labels.dim() != 1:
+            told = list(labels.shape) if isinstance(labels, Tensor) else f"a {type(labels).__name__}"
+            raise UserError(f"labels are {told}, expected a tensor [n]")
     if (len(y), len(columns)) != tuple(stiffness.shape):
         raise UserError(f"there are {len(y)} and {len(columns)} labels for a matrix of {list(stiffness.shape)}")
     return columns
@@ -159,12 +163,20 @@ def _estimate(
 
 def _counted(stiffness: Tensor, pairs: Tensor | None, two_sets: bool) -> Tensor:
     """Return 1 for the pairs that count and 0 for others, float64 in the shape of the matrix."""
-    if stiffness.dim() != 2 or (not two_sets and stiffness.shape[0] != stiffness.shape[1]):
+    _check_finite(stiffness)
+    if stiffness.dim() != 2 or 0 in stiffness.shape or (not two_sets and stiffness.shape[0] != stiffness.shape[1]):
         raise UserError(f"stiffness has shape {tuple(stiffness.shape)}, expected [n, n] (or [n, m] of two sets)")
     if pairs is not None and pairs.shape != stiffness.shape:
         raise UserError(f"pairs has shape {tuple(pairs.shape)}, expected {tuple(stiffness.shape)}")
     mask = torch.ones_like(stiffness, dtype=torch.float64) if pairs is None else pairs.double()
     return mask if two_sets else mask - torch.diag(mask.diagonal())
+
+
+def _check_finite(stiffness: Tensor) -> None:
+    if not isinstance(stiffness, Tensor):
+        raise UserError(f"stiffness is a {type(stiffness).__name__}, expected a tensor [n, n]; of a dict take one")
+    if not stiffness.isfinite().all():  # NaN would be read as "there is no such pair"
+        raise UserError("stiffness has values that are not finite (NaN or infinity): take it of gradients that are")
 
 
 KINDS = ("cosine", "euclidean")
@@ -189,7 +201,7 @@ def pair_distances(x: Tensor, *, kind: str = "cosine") -> Tensor:
         float64 [n, n].
 
     Raises:
-        UserError: An unknown kind.
+        UserError: An unknown kind, or x is not finite.
 
     >>> pair_distances(torch.tensor([[1.0, 0.0], [0.0, 3.0]]))
     tensor([[0., 1.],
@@ -197,9 +209,12 @@ def pair_distances(x: Tensor, *, kind: str = "cosine") -> Tensor:
     """
     check_name("distance", kind, KINDS)
     flat = x.flatten(1).double()
+    if not flat.isfinite().all():
+        raise UserError("x has entries that are not finite (NaN or infinity): drop those examples")
     if kind == "euclidean":
         return torch.cdist(flat, flat, compute_mode="donot_use_mm_for_euclid_dist")
-    unit = F.normalize(flat, dim=1)
+    largest = flat.abs().amax(1, keepdim=True)
+    unit = F.normalize(torch.where(largest > 0, flat / largest, 0), dim=1)  # squares of tiny inputs underflow
     return (1 - unit @ unit.T).clamp(min=0).fill_diagonal_(0)
 
 
@@ -282,6 +297,7 @@ def _crossing(count: Tensor, d: Tensor, s: Tensor, dd: Tensor, ds: Tensor) -> Te
 
 def _upper(stiffness: Tensor, distances: Tensor, pairs: Tensor | None) -> Tensor:
     """Return a mask with each pair of different examples once, bool [n, n], after checking the arguments."""
+    _check_finite(stiffness)
     if stiffness.shape != distances.shape or stiffness.dim() != 2 or stiffness.shape[0] != stiffness.shape[1]:
         shapes = tuple(stiffness.shape), tuple(distances.shape)
         raise UserError(f"stiffness is {shapes[0]} and distances are {shapes[1]}, expected [n, n] both")

@@ -173,7 +173,12 @@ def loss_change(
         with torch.no_grad():
             stepped = {name: values[name] - eps * g for name, g in zip(values, gradients, strict=True)}
             rows.append(loss(with_values(twin, stepped, inputs), y) - before)
-    return LossChange(-eps * gram[examples], torch.stack(rows))
+    predicted, actual = -eps * gram[examples], torch.stack(rows)
+    if not actual.isfinite().all():
+        raise UserError(f"after a step of eps = {eps} some loss is not finite (NaN or infinity): take a smaller eps")
+    if not actual.any() and predicted.any():
+        raise UserError(f"a step of eps = {eps} is lost in the rounding of the losses: take a larger eps")
+    return LossChange(predicted, actual)
 
 
 class NeighbourhoodMap(NamedTuple):

@@ -7,8 +7,10 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
+from gendyn_lite import models
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures.per_example.layers import hooked
 from gendyn_lite.measures.relu_paths import (
@@ -92,6 +94,24 @@ BENT = {
         )
         for function in (torch.selu, torch.celu, torch.exp, torch.sin)
     },
+    **{
+        name: (Net(lambda s, x, bend=bend: bend(x.relu())), rf"the network \({name}\)")
+        for name, bend in {
+            "square": torch.Tensor.square,
+            "pow": lambda h: h**3,
+            "mul": lambda h: h * h.flip(1),
+            "softmax": lambda h: h.softmax(1),
+            "div": lambda h: h / h.sum(1, keepdim=True),
+            "matmul": lambda h: h[:, None] @ h[:, :, None],
+            "layer_norm": lambda h: F.layer_norm(h, (6,)),
+            "amax": lambda h: h.amax(1),
+            "round": torch.round,
+            "einsum": lambda h: torch.einsum("bi,bj->bij", h, h),
+            "sqrt": lambda h: (1 + h).sqrt_(),
+        }.items()
+    },
+    "a gate by hand": (Net(lambda s, x: x.relu() + x * (x > 0)), r"the network \(mul\)"),
+    "a norm of each image": (nn.Sequential(nn.ReLU(), nn.Unflatten(1, (2, 3)), nn.InstanceNorm1d(2)), "instance_norm"),
     "a choice": (Net(lambda s, x: torch.where(x > 1, x, x.relu())), r"the network \(where\)"),
     "a staircase": (Net(lambda s, x: torch.threshold(x.relu(), 0.1, 0)), r"the network \(threshold\)"),
     "clamped in place": (Net(lambda s, x: x.relu().clamp_min_(0.1)), r"the network \(clamp_min\)"),
@@ -108,6 +128,10 @@ def test_what_bends_beside_the_gates_is_named(name):
 
 def test_networks_of_gates_alone_need_no_warning(recwarn):
     record(nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Hardtanh(0, 6), nn.Linear(5, 2)), images(4, (6,)))
+    mask, weight = torch.tensor([1.0, 0, 1, 0, 1, 0]), torch.randn(6, 3)
+    affine = Net(lambda s, x: ((1 - 2 * x.relu() / 3) * mask + x.flip(1)) @ weight)
+    record(affine, images(4, (6,)))
+    record(models.build("alexnet_small", num_classes=3, in_shape=(3, 7, 7)), images(4, (3, 7, 7)))
     assert not [each for each in recwarn if "paths tell of gates alone" in str(each.message)]
 
 
