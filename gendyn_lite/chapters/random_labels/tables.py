@@ -151,7 +151,7 @@ def all_fitted(table: pd.DataFrame) -> pd.DataFrame:
     rows, keys = with_variants(table), ["network", "variants"]
     first = rows[rows["train_accuracy"] >= FITTED].groupby([*keys, "run_id"], sort=False)["epoch"].min()
     last = first.groupby(level=keys, sort=False).agg(["max", "size"])
-    every = last["size"] == rows.groupby(keys, sort=False)["run_id"].nunique()
+    every = last["size"] == rows.groupby(keys)["run_id"].nunique().reindex(last.index)
     return last.loc[every, "max"].rename("epoch").reset_index()
 
 
