@@ -29,7 +29,7 @@ def judged(notebook: str = "", *, folder: Path | None = None) -> tuple[pd.DataFr
 
     Returns:
         The claims on each network (`gendyn_lite.claims.sections.all_claims`), and over all networks with the correction
-        for multiple testing (`gendyn_lite.claims.sections.statements`).
+        for multiple testing (`gendyn_lite.claims.sections.statements`), with the ``number`` of the chapter in the book.
 
     >>> claims, overall = judged("06_capacity")
     >>> overall.set_index("id")["verdict"]["gabor_lowers"]
@@ -38,7 +38,9 @@ def judged(notebook: str = "", *, folder: Path | None = None) -> tuple[pd.DataFr
     asked = [(page, section) for page, section in registry.sections() if notebook in ("", page)]
     records = [chapter.record for chapter in registry.CHAPTERS if notebook in ("", chapter.notebook)]
     claims = sections.all_claims(asked, folder=folder)
-    return claims, sections.statements(claims, records)
+    overall = sections.statements(claims, records)
+    numbers = {chapter.notebook: str(number) for number, chapter in enumerate(registry.CHAPTERS, start=1)}
+    return claims, overall.assign(number=overall["chapter"].map(numbers))
 
 
 def full_size(*, folder: Path | None = None) -> pd.DataFrame:

@@ -291,4 +291,5 @@ def _statement(row: Mapping[Hashable, Any], *, after: bool) -> list[str]:
 
 def _chapter(row: Mapping[Hashable, Any]) -> str:
     """Write a link to the section of the chapter that shows a claim."""
-    return f'<a href="{row["chapter"]}.html#{row["section"]}">chapter&nbsp;{str(row["chapter"])[1:2]}</a>'
+    number = row.get("number", str(row["chapter"])[1:2])  # that of its heading in the book, where it is known
+    return f'<a href="{row["chapter"]}.html#{row["section"]}">chapter&nbsp;{number}</a>'

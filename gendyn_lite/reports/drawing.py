@@ -10,6 +10,7 @@ import pandas as pd
 
 from gendyn_lite.charts.parts import Chart, layered, looks, titled, told, tooltips
 
+AXIS = {"paths": "share of units and images", "fisher": "share of the trace", "stiffness": "mean cosine"}
 ROW = 22  # pixels of a layer or a line
 MOST = 60  # most layers in a chart; the first ones are drawn
 
@@ -34,7 +35,9 @@ def of(lens: Mapping[str, Any]) -> alt.Chart | Chart:
         return _numbers({name: of for name, of in numbers.items() if "accuracy" in name}, title, subtitle)
     shown = pd.DataFrame(layers[:MOST])
     left = f" The first {MOST} of {len(layers)} are drawn." if len(layers) > MOST else ""
-    return (_spans if name == "intervals" else _by_layer)(shown, title, subtitle + left)
+    if name == "intervals":
+        return _spans(shown, title, subtitle + left)
+    return _by_layer(shown, title, subtitle + left, axis=AXIS[name])
 
 
 def _numbers(numbers: Mapping[str, Mapping[str, float]], title: str, subtitle: str) -> Chart:
@@ -48,13 +51,13 @@ def _numbers(numbers: Mapping[str, Mapping[str, float]], title: str, subtitle: s
     return layered((bars, base.mark_point().encode(tooltip=tip)), title, subtitle, about, height=3 * ROW)
 
 
-def _by_layer(rows: pd.DataFrame, title: str, subtitle: str) -> alt.Chart:
+def _by_layer(rows: pd.DataFrame, title: str, subtitle: str, *, axis: str) -> alt.Chart:
     """Draw one or two values of each layer, from the input to the output."""
     names = [name for name in rows.columns if name != "layer"]
     long = rows.melt("layer", names, var_name="which", value_name="value")
     colour, _, shape = looks("which", names, title=None)
-    y = alt.Y("layer:N", sort=None, title=None, axis=alt.Axis(labelLimit=220, grid=True))
-    x = alt.X("value:Q", title=" and ".join(names))
+    y = alt.Y("layer:N", sort=None, title="layer", axis=alt.Axis(labelLimit=220, grid=True))
+    x = alt.X("value:Q", title=axis)
     marks = alt.Chart(long).mark_point().encode(x=x, y=y, color=colour, shape=shape)
     about = f"{title}, {len(rows)} layers. " + "; ".join(
         f"{name}: from {rows[name].min():.3g} to {rows[name].max():.3g}" for name in names

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import html
 import re
+from pathlib import Path
 
 import altair as alt
 import nbformat
 import pytest
+import yaml
 
 from gendyn_lite import notebooks, results
 from gendyn_lite.chapters import registry, what_holds
@@ -32,6 +34,15 @@ def test_every_link_leads_to_a_section(chapter):
     headings = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
     anchors = {re.sub(r"[^a-z0-9]+", "-", heading.lower()).strip("-") for heading in headings}
     assert {section.anchor for page, section in SECTIONS if page == chapter} <= anchors
+
+
+def test_a_chapter_is_named_by_the_number_of_its_heading():
+    parts = yaml.safe_load((notebooks.chapter_path("introduction").parents[1] / "_toc.yml").read_text())["parts"]
+    numbered = [Path(page["file"]).name for part in parts if part.get("numbered") for page in part["chapters"]]
+    for number, page in enumerate(numbered, start=1):
+        claims, overall = what_holds.judged(page)
+        assert set(overall.loc[overall["chapter"] == page, "number"]) == {str(number)}
+    assert set(re.findall(r">chapter&nbsp;(\d)</a>", draw.papers_tables(overall, claims).data)) == {str(len(numbered))}
 
 
 def test_every_claim_on_record_has_one_verdict_of_a_known_kind(claimed, overall):

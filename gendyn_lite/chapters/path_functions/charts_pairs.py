@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import altair as alt
 import pandas as pd
 
@@ -133,6 +135,8 @@ def _ratio_rows(networks: pd.DataFrame) -> pd.DataFrame:
         for error, words in ERRORS.items():
             rho, low, high = tables.correlation(fitted[column].tolist(), fitted[error].tolist())
             said = f"rank correlation {rho:.2f} ({low:.2f} to {high:.2f})"
+            if math.isnan(rho):
+                said = "no correlation: too few networks have fitted"
             values = {"x": networks[column], "y": networks[error], "kind": kind, "of": of}
             found.append(about.assign(**values, error=words, words=said))
     return pd.concat(found).round(4)

@@ -12,7 +12,7 @@ from gendyn_lite.charts import parts
 from gendyn_lite.charts.figure import PALETTE
 from gendyn_lite.charts.parts import AROUND, Chart, layered, looks, menu, of_runs, told, tooltips
 from gendyn_lite.errors import UserError
-from gendyn_lite.results.tables import FITTED, mean_intervals, one_data_set, summarize
+from gendyn_lite.results.tables import mean_intervals, one_data_set, summarize
 
 CONDITIONS = {
     "true labels": ("true", 0.0),
@@ -94,14 +94,15 @@ def test_error(table: pd.DataFrame) -> Chart:
     runs = summarize(tables.with_true_inputs(table))
     points = tables.seed_points(runs, "test_error")
     brush = alt.selection_interval(name="brush", encodings=["x"])
-    rule = alt.Chart(points).transform_filter(brush).transform_aggregate(mean="mean(value)", groupby=["network"])
+    chosen = alt.Chart(points).transform_filter({"param": "brush", "empty": False})  # no mean of unequal sets of q
+    rule = chosen.transform_aggregate(mean="mean(value)", groupby=["network"])
     tip = ["network:N", *tooltips(".3f", "mean")]
     rule = rule.mark_rule(strokeDash=[4, 4]).encode(y="mean:Q", color=_looks(points)[0], tooltip=tip)
     *layers, seeds = _against_q(points, "test error", alt.Scale(domain=[0, 1], clamp=True))
     layers += [seeds.add_params(brush), rule, _chance_rule(table, error=True)]
     title, subtitle = (
         "Test error against label corruption",
-        "Drag over a range of q: the dashed lines show its mean error.",
+        "Drag over a range of q: dashed lines show its mean error.",
     )
     about = f"Test error after training against label corruption q. {_in_words(points, 'test error')}"
     return of_runs(layered(layers, title, subtitle, about), table, runs)
@@ -290,7 +291,7 @@ def augmented(table: pd.DataFrame) -> Chart:
     tip = ["variants:N", "epoch:Q", *tooltips(".2f", "accuracy")]
     lines = alt.Chart(drawn).transform_filter("datum.network === augmented").mark_line(point={"size": 18})
     lines = lines.encode(x=x, y=y, color=color, strokeDash=dash, tooltip=tip)
-    fitted = drawn[drawn["accuracy"] >= FITTED].groupby(["network", "variants"], sort=False).first().reset_index()
+    fitted = tables.all_fitted(runs)
     about = (
         "Train accuracy on random labels against epoch, logarithmic, a line for each number of variants of an image. "
         f"All seeds have fitted: {told(fitted, '{network}, variants {variants}: by epoch {epoch}') or 'none'}."

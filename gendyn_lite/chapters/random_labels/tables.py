@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from gendyn_lite.errors import UserError
-from gendyn_lite.results.tables import mean_interval, network_name, one_data_set, summarize, with_sizes
+from gendyn_lite.results.tables import FITTED, mean_interval, network_name, one_data_set, summarize, with_sizes
 
 NONE, BN = "no regularizer", " without batch-norm"
 LABELS = {0.0: "true", 0.5: "half random", 1.0: "random"}
@@ -135,6 +135,24 @@ def by_variants(table: pd.DataFrame) -> pd.DataFrame:
         means = means.mean(axis="columns").round(4).rename("accuracy").reset_index()
         found.append(means.assign(network=str(network), variants=str(variants)))
     return pd.concat(found, ignore_index=True)
+
+
+def all_fitted(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the first evaluated epoch by which every seed has fitted, by network and variants.
+
+    Args:
+        table: A tidy table of the experiment ``"augmented_labels"`` on one data set.
+
+    >>> run = {"network": "mlp", "random_crop": 0, "flip": False, "epoch": [40, 80]}
+    >>> runs = [pd.DataFrame({**run, "run_id": seed, "train_accuracy": [0.5 + seed, 1.0]}) for seed in (0, 0.5)]
+    >>> all_fitted(pd.concat(runs))["epoch"].tolist()
+    [80]
+    """
+    rows, keys = with_variants(table), ["network", "variants"]
+    first = rows[rows["train_accuracy"] >= FITTED].groupby([*keys, "run_id"], sort=False)["epoch"].min()
+    last = first.groupby(level=keys, sort=False).agg(["max", "size"])
+    every = last["size"] == rows.groupby(keys)["run_id"].nunique().reindex(last.index)
+    return last.loc[every, "max"].rename("epoch").reset_index()
 
 
 def in_words(crop: bool, dropout: bool, decay: bool) -> str:
