@@ -15,10 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gendyn_lite.errors import UserError
+from gendyn_lite.measures.per_example.alone import copied
 from gendyn_lite.measures.per_example.apart import own_outputs
 from gendyn_lite.measures.per_example.checks import check_logits, check_number, check_whole
 from gendyn_lite.measures.per_example.guards import check_eval, check_pairs
-from gendyn_lite.measures.per_example.layers import hooked
+from gendyn_lite.measures.per_example.layers import has_hooks, hooked
 from gendyn_lite.models.logits import tell_of_probabilities
 
 # Modules without weights that norms over layers allow.
@@ -40,7 +41,8 @@ def frobenius(model: nn.Module) -> float:
     >>> frobenius(layer)
     7.0
     """
-    return math.sqrt(sum(float(value.detach().abs().double().square().sum()) for value in model.parameters()))
+    total = sum(float(value.detach().abs().double().square().sum()) for value in model.parameters())
+    return math.sqrt(_finite(total))
 
 
 def distance(model: nn.Module, start: Mapping[str, Tensor]) -> float:
@@ -70,7 +72,13 @@ def distance(model: nn.Module, start: Mapping[str, Tensor]) -> float:
             raise UserError(f"{told}: keep copies before training, value.detach().clone()")
         wide = torch.promote_types(value.dtype, torch.float64)  # complex128 of complex weights
         total += float((value.detach().to(wide) - before.detach().to(value).to(wide)).abs().square().sum())
-    return math.sqrt(total)
+    return math.sqrt(_finite(total))
+
+
+def _finite(total: float) -> float:
+    if not math.isfinite(total):
+        raise UserError("the network has weights that are not finite (NaN or infinity): has training diverged?")
+    return total
 
 
 def path_norm(model: nn.Module, in_shape: tuple[int, ...]) -> float:
@@ -95,7 +103,7 @@ def path_norm(model: nn.Module, in_shape: tuple[int, ...]) -> float:
     """
     check_eval(model)
     _check_layers(model, PLAIN)
-    squared = deepcopy(model).double()
+    squared = copied(model).double()
     with torch.no_grad():
         for value in squared.parameters():
             value.square_()
@@ -156,8 +164,10 @@ def _largest_singular_value(module: nn.Module, in_shape: tuple[int, ...]) -> flo
 
 
 def _check_layers(model: nn.Module, plain: tuple[type[nn.Module], ...]) -> None:
-    """Refuse a network with a layer that is neither linear nor convolutional nor of the kinds in `plain`."""
+    """Refuse a network with a layer that is not linear, convolutional or of the kinds in `plain`, or that has hooks."""
     for name, module in model.named_modules():
+        if has_hooks(module):
+            raise UserError(f"layer {name!r} ({type(module).__name__}) has a hook, which may do anything: remove it")
         kinds = [kind for kind in (nn.Linear, nn.Conv2d, *plain) if isinstance(module, kind)]
         if not any(type(module).forward is kind.forward and "forward" not in vars(module) for kind in kinds):
             what = f"layer {name!r} is a {type(module).__name__}" if name else f"it is a {type(module).__name__}"
@@ -231,7 +241,7 @@ def sharpness(model: nn.Module, x: Tensor, y: Tensor, *, sigma: float = 0.1, dra
     check_pairs(x, y, next(model.parameters(), None))
     for part in x.split(500):
         own_outputs(model, part, model)
-    moved, generator = deepcopy(model), torch.Generator().manual_seed(seed)
+    moved, generator = copied(model), torch.Generator().manual_seed(seed)
     before, rises = _loss(model, x, y, of=model), []
     if not math.isfinite(before):
         raise UserError(f"the loss is {before}, of which there is no rise: has training diverged?")

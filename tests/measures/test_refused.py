@@ -122,6 +122,38 @@ PIXELS = (X.abs() * 90).byte()
 LOADER = DataLoader(TensorDataset(X, Y), 2)
 
 
+class Reversed(nn.Sequential):
+    """Layers in another order."""
+
+    def forward(self, x):
+        return super().forward(-x)
+
+
+class Twice(nn.Linear):
+    """A layer that doubles."""
+
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+def hooked(model):
+    model[0].register_forward_hook(lambda module, args, out: 2 * out)
+    return model
+
+
+def broken():
+    model = net()
+    model[0].weight.data[0, 0] = torch.nan
+    return model
+
+
+def history(model):
+    """A history of an optimizer that holds the last weights alone."""
+    found, optimizer = relu_paths.WeightHistory(model), torch.optim.SGD([list(model.parameters())[-1]], lr=0.1)
+    found.record(model, X, Y)
+    found.after_step(model, optimizer)
+
+
 def given(change):
     """A training that changes what it is given, and its predictions."""
 
@@ -145,6 +177,27 @@ test_what_gave_another_number_or_nan_is_refused = refused(
         "an interval with NaN on its way": (
             lambda: intervals.generalization_interval(ROOTS, X.abs(), -X.abs()), "gives NaN at .* narrow the range"
         ),
+        "norms with a hook": (lambda: intervals.weight_norms(hooked(net())), r"has a forward of its own, or hooks"),
+        "norms of another forward": (lambda: intervals.weight_norms(Reversed(nn.Linear(4, 4))), "a forward of its own"),
+        "norms of another layer": (
+            lambda: intervals.weight_norms(nn.Sequential(Twice(4, 3))), r"0 \(Twice\) has a forward of its own"
+        ),
+        "a path norm with a hook": (lambda: complexity.path_norm(hooked(net()), (4,)), r"'0' .Linear. has a hook"),
+        "norms of NaN": (lambda: intervals.weight_norms(broken()), "weights that are not finite"),
+        "a norm of NaN weights": (lambda: complexity.frobenius(broken()), "weights that are not finite"),
+        "a pair from behind": (lambda: intervals.pair_lines(X, torch.tensor([[0, -1]])), "has indices from -1 to 0"),
+        "a pair beyond": (lambda: intervals.pair_lines(X, torch.tensor([[0, 6]])), "expected 0 to 5: there are"),
+        "a pair as a triangle": (lambda: intervals.midlines(X, torch.tensor([[0, 1]])), r"expected int64 \[m, 3\]"),
+        "between one class": (lambda: intervals.between_means(X, Y * 0, 0, 0), "no direction from class 0 to class 0"),
+        "to a class without points": (lambda: intervals.between_means(X, Y * 0, 0, 1), "no direction from class 0 to"),
+        "a distance of NaN": (lambda: intervals.pair_distance(NAN), "the points hold NaN"),
+        "overlap at a distance of NaN": (
+            lambda: relu_paths.overlap_and_distance(X > 0, NAN), "x has entries that are not finite"
+        ),
+        "a ratio of NaN": (
+            lambda: relu_paths.early_to_mid_ratio({1: 0.5, 2: math.nan, 3: 1.0}, milestones=[1]), "is not finite"
+        ),
+        "a history of some weights": (lambda: history(NET), "the optimizer does not hold '0.weight'"),
         "linear maps of NaN": (lambda: intervals.linear_maps(ROOTS, NAN), "gives NaN at 6 of 6 points"),
         "linear maps of a batch": (lambda: intervals.linear_maps(Centred(4, 3).double(), X), "mixes the examples"),
         "pieces of a batch": (lambda: intervals.pieces(Centred(4, 3).double(), X, X.flip(0)), "mixes the examples"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Mapping
 
@@ -23,25 +22,6 @@ LARGE = 50  # change of a log-probability from which its exponential could overf
 # Words in torch's messages about operations without the needed derivatives; other errors are raised unchanged.
 NO_DERIVATIVE = re.compile(r"forward|jvp|vmap|derivative|functorch|torch\.func|hook|setup_context", re.IGNORECASE)
 Values = Mapping[str, Tensor]
-
-
-def copied(model: nn.Module) -> nn.Module:
-    """Copy a network, with dense gradients of embeddings; refuse one with weights computed before each call."""
-    try:
-        twin = copy.deepcopy(model)
-        for module in twin.modules():
-            if isinstance(module, nn.Embedding | nn.EmbeddingBag):
-                module.sparse = False
-        return twin
-    except RuntimeError as error:
-        computed = [
-            f"{name!r} ({type(module).__name__})"
-            for name, module in model.named_modules()
-            if any(isinstance(value, Tensor) and not value.is_leaf for value in vars(module).values())
-        ]
-        where = computed[0] if computed else "the network"
-        why = "torch.nn.utils.remove_weight_norm, remove_spectral_norm or prune.remove gives it weights of its own"
-        raise UserError(f"{where} holds a tensor that was computed, and cannot be copied: {why}") from error
 
 
 def taken(steps: Steps, x: Tensor, y: Tensor) -> dict[str, Tensor]:

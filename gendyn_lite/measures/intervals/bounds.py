@@ -9,6 +9,7 @@ The linear maps, and the ∞-norms of these and of the weights, are those of Sal
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ from gendyn_lite.measures.intervals.knots import Knots, Lines, OnLines, margins,
 from gendyn_lite.measures.intervals.layers import Kinks, Maximum
 from gendyn_lite.measures.intervals.network import Program, Step, logits_at, read_shape, with_count
 from gendyn_lite.measures.intervals.walk import along_lines
+from gendyn_lite.measures.per_example.layers import has_hooks
 
 
 class Enclosure(NamedTuple):
@@ -210,6 +212,9 @@ class WeightNorms(NamedTuple):
     product: float
 
 
+BETWEEN_LINEAR = (nn.Flatten, nn.ReLU, nn.LeakyReLU, nn.Identity, nn.Dropout)
+
+
 def weight_norms(model: nn.Sequential) -> WeightNorms:
     """Compute ‖W_L … W_1‖∞ and Π ‖W_l‖∞ of a network of fully connected layers.
 
@@ -217,7 +222,8 @@ def weight_norms(model: nn.Sequential) -> WeightNorms:
         model: Linear layers, with ReLU, LeakyReLU, Flatten or dropout between them.
 
     Raises:
-        UserError: It has other layers, or no linear one.
+        UserError: It has other layers or none that is linear, a forward of its own, hooks, or weights that are not
+            finite.
 
     Source: Salman et al. (2019), App. A.
 
@@ -227,16 +233,23 @@ def weight_norms(model: nn.Sequential) -> WeightNorms:
     WeightNorms(without_relus=0.0, product=6.0)
     """
     total, product = None, 1.0
+    for name, layer in model.named_modules():
+        kinds = [kind for kind in (nn.Sequential, nn.Linear, *BETWEEN_LINEAR) if isinstance(layer, kind)]
+        own = bool(kinds) and (type(layer).forward is not kinds[0].forward or "forward" in vars(layer))
+        if own or has_hooks(layer):
+            raise UserError(f"{name or 'the network'} ({type(layer).__name__}) has a forward of its own, or hooks")
     for name, layer in model.named_children():
         if isinstance(layer, nn.Linear):
             weight = layer.weight.detach().double()
             total = weight if total is None else weight @ total
             product *= float(infinity_norm(weight))
-        elif not isinstance(layer, nn.Flatten | nn.ReLU | nn.LeakyReLU | nn.Identity | nn.Dropout):
+        elif not isinstance(layer, BETWEEN_LINEAR):
             what = f"layer {name!r} is a {type(layer).__name__}, expected a network of Linear and ReLU layers"
             raise UserError(f"{what}: take linear_maps for others")
     if total is None:
         raise UserError("the network has no Linear layer, expected at least one")
+    if not math.isfinite(product):
+        raise UserError("the network has weights that are not finite (NaN or infinity), or as large as that")
     return WeightNorms(float(infinity_norm(total)), product)
 
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures.intervals.network import check_network, logits_at
 from gendyn_lite.measures.per_example.apart import own_outputs
-from gendyn_lite.measures.per_example.checks import check_number, check_whole
+from gendyn_lite.measures.per_example.checks import check_number, check_whole, dtype_name
 
 MOST_TUPLES = 1_000_000
 
@@ -75,9 +75,13 @@ def pair_lines(x: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         Origins and directions, [m, *in_shape] each.
 
+    Raises:
+        UserError: The indices are not int64 [m, 2], or one is not that of a point.
+
     >>> pair_lines(torch.tensor([[0.0], [3.0]]), torch.tensor([[1, 0]]))
     (tensor([[3.]]), tensor([[-3.]]))
     """
+    _check_indices("pairs", pairs, 2, len(x))
     return x[pairs[:, 0]], x[pairs[:, 1]] - x[pairs[:, 0]]
 
 
@@ -91,12 +95,26 @@ def midlines(x: Tensor, triangles: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         Origins and directions, [m, *in_shape] each.
 
+    Raises:
+        UserError: The indices are not int64 [m, 3], or one is not that of a point.
+
     >>> origin, direction = midlines(torch.tensor([[0.0, 0.0], [2.0, 0.0], [0.0, 2.0]]), torch.tensor([[0, 1, 2]]))
     >>> origin.tolist(), direction.tolist()
     ([[1.0, 0.0]], [[-1.0, 1.0]])
     """
+    _check_indices("triangles", triangles, 3, len(x))
     a, b, c = (x[triangles[:, corner]] for corner in range(3))
     return (a + b) / 2, (c - b) / 2
+
+
+def _check_indices(name: str, indices: Tensor, size: int, count: int) -> None:
+    """Check that indices are int64 [m, size], from 0 to count − 1."""
+    if not isinstance(indices, Tensor) or indices.dtype != torch.int64 or indices.shape[1:] != (size,):
+        kind = f"{dtype_name(indices)} {list(indices.shape)}" if isinstance(indices, Tensor) else type(indices).__name__
+        raise UserError(f"{name} is {kind}, expected int64 [m, {size}]")
+    if indices.numel() and not 0 <= int(indices.min()) <= int(indices.max()) < count:
+        span = f"{int(indices.min())} to {int(indices.max())}"
+        raise UserError(f"{name} has indices from {span}, expected 0 to {count - 1}: there are {count} points")
 
 
 def pair_distance(x: Tensor) -> float:
@@ -106,6 +124,8 @@ def pair_distance(x: Tensor) -> float:
     1.414...
     """
     flat = x.flatten(1).double()
+    if not flat.numel() or not flat.isfinite().all():
+        raise UserError("the points hold NaN or infinity, or there is none: expected finite ones")
     return float((2 * flat.var(dim=0, correction=0).sum()).sqrt())
 
 
@@ -155,6 +175,9 @@ def between_means(x: Tensor, y: Tensor, start: int, end: int, *, length: float |
     Returns:
         The direction, [*in_shape].
 
+    Raises:
+        UserError: The classes are the same, or the second has no points; or as for `components` of the first class.
+
     Source: Salman et al. (2019), Fig. 2 (middle).
 
     >>> x = torch.tensor([[0.0, 0.0], [1.0, 0.0], [2.0, 0.0], [5.0, 3.0]])
@@ -162,6 +185,8 @@ def between_means(x: Tensor, y: Tensor, start: int, end: int, *, length: float |
     [0.0, 2.0]
     """
     own = x[y == start]
+    if start == end or not (y == end).any():
+        raise UserError(f"there is no direction from class {start} to class {end}: expected two that both have points")
     first = components(own, length=1.0)[0].flatten().double()
     step = (x[y == end].double().mean(0) - own.double().mean(0)).flatten()
     step = step - (step @ first) * first

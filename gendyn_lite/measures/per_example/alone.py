@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -83,6 +84,25 @@ def lone_gradients(
     finally:
         for value in own.values():
             value.requires_grad_(False)
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """Copy a network, with dense gradients of embeddings; refuse one with weights computed before each call."""
+    try:
+        twin = copy.deepcopy(model)
+        for module in twin.modules():
+            if isinstance(module, nn.Embedding | nn.EmbeddingBag):
+                module.sparse = False
+        return twin
+    except RuntimeError as error:
+        computed = [
+            f"{name!r} ({type(module).__name__})"
+            for name, module in model.named_modules()
+            if any(isinstance(value, Tensor) and not value.is_leaf for value in vars(module).values())
+        ]
+        where = computed[0] if computed else "the network"
+        why = "torch.nn.utils.remove_weight_norm, remove_spectral_norm or prune.remove gives it weights of its own"
+        raise UserError(f"{where} holds a tensor that was computed, and cannot be copied: {why}") from error
 
 
 def with_values(model: nn.Module, values: Mapping[str, Tensor], *args: Tensor) -> Tensor:

@@ -142,6 +142,11 @@ def kind_of(module: nn.Module) -> str | None:
     return None
 
 
+def has_hooks(module: nn.Module) -> bool:
+    """Return whether a module has hooks of its forward pass, which may compute anything."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
 def fewest_axes(module: nn.Module) -> int:
     """Return the fewest axes of an input that includes an axis of examples."""
     return {nn.Embedding: 1, nn.Conv1d: 3, nn.Conv2d: 4}.get(type(module), 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -76,6 +77,8 @@ def overlap_and_distance(paths: Paths, x: Tensor) -> Pairs:
         raise UserError(f"x has {len(x)} images and paths {len(gram)}: give the images that the paths are of")
     if len(gram) < 2:
         raise UserError("there is 1 image, expected at least 2")
+    if not x.isfinite().all():
+        raise UserError("x has entries that are not finite (NaN or infinity), and so no distances")
     i, j = torch.triu_indices(len(gram), len(gram), 1, device=gram.device)
     distance = torch.nn.functional.pdist(x.flatten(1).double()).to(gram.device)
     on, overlap = gram.diagonal().double(), gram[i, j]
@@ -213,6 +216,8 @@ def early_to_mid_ratio(values: Mapping[int, float], milestones: Sequence[int]) -
     if not 1 <= first < end:
         raise UserError(f"the stages are epochs 1 to {first} and {first + 1} to {end}: expected at least one in each")
     early, mid = _mean(values, 1, first), _mean(values, first + 1, end)
+    if not (math.isfinite(early) and math.isfinite(mid)):
+        raise UserError("a value of the stages is not finite (NaN or infinity): the ratio is not defined")
     if mid == 0:
         raise UserError(f"the mean over epochs {first + 1} to {end} is 0: the ratio is not defined")
     return early / mid

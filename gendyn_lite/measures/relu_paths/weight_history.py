@@ -181,8 +181,13 @@ class WeightHistory:
         """Close a step: store the learning rate, momentum and weight decay that the optimizer used.
 
         Raises:
-            UserError: It is not plain SGD (one setting for all parameters; no Nesterov, dampening or maximizing).
+            UserError: It is not plain SGD (one setting for all parameters; no Nesterov, dampening or maximizing), or
+                does not hold a parameter of the history.
         """
+        held = {id(value) for group in optimizer.param_groups for value in group["params"]}
+        for name, value in model.named_parameters():
+            if name in self._initial and id(value) not in held:
+                raise UserError(f"the optimizer does not hold {name!r}: freeze it first, or add it")
         step = self.steps[-1]
         step.rate, step.momentum, step.weight_decay = sgd_settings(optimizer)
         self._open = False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures.per_example import checks, guards
-from gendyn_lite.measures.per_example.alone import with_values
+from gendyn_lite.measures.per_example.alone import copied, with_values
 from gendyn_lite.measures.per_example.checks import check_number, check_whole
 from gendyn_lite.measures.per_example.passes import Loss, cross_entropy
 from gendyn_lite.measures.stiffness.gram import WHOLE, cosine, gradient_gram, sign, zero_gradients
@@ -81,7 +80,7 @@ def prepared(model: nn.Module, x: Tensor, y: Tensor, float64: bool) -> tuple[nn.
     device = next(model.parameters()).device
     if not float64:
         return model, x.to(device), y.to(device)
-    return copy.deepcopy(model).double(), x.to(device).double(), y.to(device)
+    return copied(model).double(), x.to(device).double(), y.to(device)
 
 
 def layer_probe(x: Tensor, y: Tensor, *, float64: bool = False) -> Probe:
@@ -159,7 +158,7 @@ def loss_change(
     guards.check_examples(model, x, y)
     for i in examples:
         check_whole("example", i, least=0, most=len(x) - 1, why=", the number of an example")
-    twin = copy.deepcopy(model).double()
+    twin = copied(model).double()
     inputs, y = checks.usable(x.double() if x.is_floating_point() else x), checks.usable(y)
     gram = gradient_gram(twin, inputs, y, loss=loss)
     assert isinstance(gram, Tensor)
