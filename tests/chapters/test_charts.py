@@ -111,10 +111,11 @@ def test_the_caption_names_the_runs_that_are_drawn_and_no_others(name):
     make, draw = CAPTIONED[name]
     table = make(seeds=2, **({"gains": FEW} if make is fake_fisher.table else {}))
     whole, groups = draw(table), table["group_id"]
+    expected = without_caption(whole)
 
     def changes(group: str) -> bool:
         try:
-            return without_caption(draw(table[groups != group])) != without_caption(whole)
+            return without_caption(draw(table[groups != group])) != expected
         except (UserError, LookupError, ValueError, TypeError, AttributeError):
             return True  # there is nothing to draw without it
 
@@ -122,7 +123,7 @@ def test_the_caption_names_the_runs_that_are_drawn_and_no_others(name):
     named = table[groups.isin(found)]
     named = named[named["seed"] == 0] if name in ONE_SEED else named
     assert whole.to_dict(validate=False)["usermeta"]["caption"] == provenance_line(named)
-    assert without_caption(draw(named)) == without_caption(whole)
+    assert len(named) == len(table) or without_caption(draw(named)) == expected
 
 
 TRUE = "labels == 'true labels'"

@@ -89,31 +89,31 @@ def test_a_descent_ends_at_the_smallest_norm_only_from_zero(start):
     assert last["descent/relative_distance"] == pytest.approx(outside, abs=0.01)
 
 
-def test_the_sweep_of_filters_is_least_squares_on_their_features():
-    """At one width and ridge, beside `feature_regression` on the same filters; kernels likewise."""
-    wanted = config("ridges", model_options={"features": "random_conv", "filters": 50})
+def swept(**options):
+    """The data and rows of a sweep; the images and labels that it fits, and those that it holds out."""
+    wanted = config("ridges", model_options=options)
     loaded, _ = data.load_for_run(wanted)
-    rows = probes.ridges(wanted, loaded)
     n = len(loaded.train.y) - VALIDATION
     order = torch.randperm(len(loaded.train.y), generator=torch.Generator().manual_seed(wanted.seed))
-    x, y = loaded.train.x[order], loaded.train.y[order]
+    fitted, held_out = ((loaded.train.x[some], loaded.train.y[some]) for some in (order[:n], order[n:]))
+    return loaded, probes.ridges(wanted, loaded), fitted, held_out
+
+
+def test_the_sweep_of_filters_is_least_squares_on_their_features():
+    """At one width and ridge, beside `feature_regression` on the same filters; kernels likewise."""
+    loaded, rows, (x, y), held_out = swept(features="random_conv", filters=50)
     row = next(row for row in rows if row["ridge/size"] == 400 and row["ridge/ridge"] == 0.1)
-    features = capacity.random_conv_features(x[:n], 50, seed=wanted.seed)
+    features = capacity.random_conv_features(x, 50, seed=config("ridges").seed)
     ridge = 0.1 * row["ridge/scale"]
-    found = capacity.feature_regression(features, x[:n], y[:n], ridge=ridge, num_classes=10, device="cpu")
+    found = capacity.feature_regression(features, x, y, ridge=ridge, num_classes=10, device="cpu")
     assert row["ridge/squared_norm"] == pytest.approx(float(found.weights.square().sum()), rel=1e-6)
     assert 1 - row["test_accuracy"] == pytest.approx(found.error(loaded.test.x, loaded.test.y), abs=0.003)
-    assert 1 - row["ridge/validation_accuracy"] == pytest.approx(found.error(x[n:], y[n:]), abs=0.003)
+    assert 1 - row["ridge/validation_accuracy"] == pytest.approx(found.error(*held_out), abs=0.003)
     assert {row["ridge/ridge"] for row in rows} == set(probes.RIDGES)
 
 
 def test_the_sweep_of_kernels_is_kernel_regression():
-    wanted = config("ridges", model_options={"features": "pixels"})
-    loaded, _ = data.load_for_run(wanted)
-    rows = probes.ridges(wanted, loaded)
-    n = len(loaded.train.y) - VALIDATION
-    order = torch.randperm(len(loaded.train.y), generator=torch.Generator().manual_seed(wanted.seed))
-    x, y = loaded.train.x[order][:n], loaded.train.y[order][:n]
+    loaded, rows, (x, y), _ = swept(features="pixels")
     for row in (rows[0], rows[-1]):
         found = capacity.kernel_regression(
             x, y, width=row["ridge/size"], ridge=row["ridge/ridge"], num_classes=10, device="cpu"
