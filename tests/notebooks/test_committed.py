@@ -58,7 +58,7 @@ def test_a_chapter_sets_itself_up_lists_its_parameters_and_is_compared_with_publ
     ignored = [cell.source for cell in rest if NOT_COMPARED in cell.metadata.get("tags", [])]
     drawn = re.compile(r"results\.(published|benchmark)|\((published|mnist|cifar|switched|unseen|deep|networks)\b")
     tagged = [source for source in ignored if drawn.search(source)]
-    assert tagged == [], "published tables are loaded and drawn in cells of their own, without nbval-ignore-output"
+    assert tagged == [], "load published tables in a cell without nbval-ignore-output, apart from the figure"
     assert path.stem not in ("06_performance", "07_what_holds") or ignored == []
 
 
