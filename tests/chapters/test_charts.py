@@ -70,6 +70,11 @@ ONE_SEED = ("ranks", "neighbourhood_maps")  # where only the first is drawn
 SAID = {"franken": "true labels +0.100", "learning_curves": "with q = 1: mlp_1x512: train 1.00, test 0.10"}
 
 
+def test_no_two_charts_have_the_same_name():
+    names = [name for _, _, names in TABLES for name in names]
+    assert sorted(names) == sorted(set(names)), "the tests know a chart by its name: rename one of the two"
+
+
 @cache
 def chart(name: str) -> alt.TopLevelMixin:
     """A chart of made-up runs, which several tests read."""

@@ -303,7 +303,9 @@ VALUES = [
 def test_runs_that_behave_as_claimed_hold_these_claims(name):
     found = JUDGED[name].judged()
     by_id = found.groupby("id")["verdict"].agg(set)
-    assert set(HOLD[name].split()) == set(by_id.index[by_id.map(lambda said: said == {"holds"})])
+    held = set(by_id.index[by_id.map(lambda said: said == {"holds"})])
+    wrong = sorted(set(HOLD[name].split()) ^ held)
+    assert not wrong, f"verdicts that HOLD does not expect: {by_id.reindex(wrong).to_dict()}"
 
 
 @pytest.mark.parametrize(("name", "options", "claim", "verdict"), CASES, ids=lambda value: str(value)[:30])
