@@ -161,9 +161,11 @@ class _Way(NamedTuple):
 
 def _ends(model: nn.Module, lines: Lines, way: _Way) -> tuple[Tensor, Tensor, Method, str]:
     """Return the ends [m, 2], the certain ends [m, 2], the method, and why no method with a guarantee was used."""
-    sampled = partial(
-        search.grid_ends, lambda at: no_nan(logits_at(model, at)), lines, samples=way.samples, tolerance=way.tolerance
-    )
+
+    def network_at(points: Tensor) -> Tensor:
+        return no_nan(logits_at(model, points))
+
+    sampled = partial(search.grid_ends, network_at, lines, samples=way.samples, tolerance=way.tolerance)
     reason = ""
     if way.method != "grid":
         try:

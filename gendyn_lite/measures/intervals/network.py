@@ -251,7 +251,6 @@ def no_nan(logits: Tensor) -> Tensor:
     """Return logits, and refuse NaN, which is no class and which a comparison would take for another one."""
     if logits.isnan().any():
         wrong = int(logits.isnan().any(1).sum())
-        raise UserError(
-            f"the network gives NaN at {wrong} of {len(logits)} points: leave them out, or narrow the range"
-        )
+        told = f"the network gives NaN at {wrong} of {len(logits)} points"
+        raise UserError(f"{told}: leave them out, or narrow the range")
     return logits

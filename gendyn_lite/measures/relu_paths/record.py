@@ -122,14 +122,14 @@ def record_packed(
     >>> packed.shape, packed.bits.nbytes
     ((5, 20), 15)
     """
-    x = given(x, None)[0]
-    check_images(x)
-    known = fingerprint(x) if images is None else images
+    inputs: Tensor = given(x, None)[0]
+    check_images(inputs)
+    known = fingerprint(inputs) if images is None else images
 
     def take(gate: Gate) -> tuple[PackedPaths, Tensor]:
         return PackedPaths.pack(gate.path().flatten(1), layer=gate.name, images=known), gate.run()
 
-    return _by_layer(model, x, take, PackedPaths.concatenate, layers=layers, batch_size=batch_size)
+    return _by_layer(model, inputs, take, PackedPaths.concatenate, layers=layers, batch_size=batch_size)
 
 
 def gate_layers(model: nn.Module, x: Tensor) -> dict[str, int]:
