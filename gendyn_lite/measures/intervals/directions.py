@@ -18,7 +18,7 @@ from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures.intervals.network import check_network, logits_at
+from gendyn_lite.measures.intervals.network import check_network, logits_at, no_nan
 from gendyn_lite.measures.per_example.apart import own_outputs
 from gendyn_lite.measures.per_example.checks import check_number, check_whole, dtype_name
 
@@ -293,7 +293,7 @@ def gradients(model: nn.Module, x: Tensor, values: Callable[[Tensor], Sequence[T
     """Compute gradients with respect to x [m, ...] of values [m] that are computed from the logits; [m, ...] each."""
     check_network(model)
     with torch.no_grad():
-        own_outputs(model, x.detach(), partial(logits_at, model))
+        no_nan(own_outputs(model, x.detach(), partial(logits_at, model)))
     with torch.enable_grad():
         points = x.detach().requires_grad_()
         made = values(logits_at(model, points))

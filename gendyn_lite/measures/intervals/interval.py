@@ -17,7 +17,7 @@ from gendyn_lite.measures.intervals import search
 from gendyn_lite.measures.intervals.bounds import beyond_bounds
 from gendyn_lite.measures.intervals.knots import Lines, chunks, segments
 from gendyn_lite.measures.intervals.layers import NotPiecewiseLinearError
-from gendyn_lite.measures.intervals.network import Program, check_lines, logits_at, read
+from gendyn_lite.measures.intervals.network import Program, check_lines, logits_at, no_nan, read
 from gendyn_lite.measures.intervals.walk import TooManyKnotsError, Walk, along_lines
 from gendyn_lite.measures.per_example.apart import own_outputs
 from gendyn_lite.measures.per_example.checks import check_name, check_number, check_whole
@@ -139,7 +139,7 @@ def generalization_interval(
     until = time.monotonic() + seconds
     with reading(model, output):
         parts = [points[part] for part in chunks(len(points), search.POINTS)]
-        logits = torch.cat([own_outputs(model, part, partial(logits_at, model)) for part in parts])
+        logits = no_nan(torch.cat([own_outputs(model, part, partial(logits_at, model)) for part in parts]))
         label, tied = search.class_at_origin(logits)
         lines = Lines(points, direction, label, (float(low), float(high)))
         way = _Way(method, max_pieces, samples, tolerance, until, progress)
@@ -161,7 +161,11 @@ class _Way(NamedTuple):
 
 def _ends(model: nn.Module, lines: Lines, way: _Way) -> tuple[Tensor, Tensor, Method, str]:
     """Return the ends [m, 2], the certain ends [m, 2], the method, and why no method with a guarantee was used."""
-    sampled = partial(search.grid_ends, partial(logits_at, model), lines, samples=way.samples, tolerance=way.tolerance)
+
+    def network_at(points: Tensor) -> Tensor:
+        return no_nan(logits_at(model, points))
+
+    sampled = partial(search.grid_ends, network_at, lines, samples=way.samples, tolerance=way.tolerance)
     reason = ""
     if way.method != "grid":
         try:
@@ -272,7 +276,7 @@ def pieces(model: nn.Module, x: Tensor, direction: Tensor, *, low: float = -1.0,
     [-1.0, 1.0, 2.0]
     """
     check_lines(model, x, direction, low, high)
-    label = own_outputs(model, x, partial(logits_at, model)).argmax(1)
+    label = no_nan(own_outputs(model, x, partial(logits_at, model))).argmax(1)
     try:
         program = _read(model, Lines(x, direction, label, (float(low), float(high)))).program
         return tuple(_line(program, x[i : i + 1], direction[i : i + 1], low, high) for i in range(len(x)))

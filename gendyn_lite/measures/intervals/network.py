@@ -231,7 +231,7 @@ def logits_at(model: nn.Module, x: Tensor) -> Tensor:
     """Compute the network's logits at x.
 
     Raises:
-        UserError: The network does not take such points, or its output is not logits of at least two classes, or NaN.
+        UserError: The network does not take such points, or its output is not logits of at least two classes.
     """
     try:
         logits = model(x)
@@ -244,7 +244,13 @@ def logits_at(model: nn.Module, x: Tensor) -> Tensor:
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         wanted = f"logits [{len(x)}, classes] with at least two classes (output= takes them of a tuple or dict)"
         raise UserError(f"the network's output has shape {shape}, expected {wanted}")
-    if logits.isnan().any():  # no class, which a comparison would take for another one
+    return logits
+
+
+def no_nan(logits: Tensor) -> Tensor:
+    """Return logits, and refuse NaN, which is no class and which a comparison would take for another one."""
+    if logits.isnan().any():
         wrong = int(logits.isnan().any(1).sum())
-        raise UserError(f"the network gives NaN at {wrong} of {len(x)} points: leave them out, or narrow the range")
+        told = f"the network gives NaN at {wrong} of {len(logits)} points"
+        raise UserError(f"{told}: leave them out, or narrow the range")
     return logits

@@ -122,14 +122,14 @@ def record_packed(
     >>> packed.shape, packed.bits.nbytes
     ((5, 20), 15)
     """
-    x = given(x, None)[0]
-    check_images(x)
-    known = fingerprint(x) if images is None else images
+    inputs: Tensor = given(x, None)[0]
+    check_images(inputs)
+    known = fingerprint(inputs) if images is None else images
 
     def take(gate: Gate) -> tuple[PackedPaths, Tensor]:
         return PackedPaths.pack(gate.path().flatten(1), layer=gate.name, images=known), gate.run()
 
-    return _by_layer(model, x, take, PackedPaths.concatenate, layers=layers, batch_size=batch_size)
+    return _by_layer(model, inputs, take, PackedPaths.concatenate, layers=layers, batch_size=batch_size)
 
 
 def gate_layers(model: nn.Module, x: Tensor) -> dict[str, int]:
@@ -157,6 +157,7 @@ def _by_layer(
     found: dict[str, list[T]] = {}
     seen: list[str] = []
     rows: dict[str, Tensor] = {}
+    largest: dict[str, Tensor] = {}
     sums: dict[str, Tensor] = {}  # at the gates whose rows are not proved to be those of the images
     apart: Unseen | None = None
 
@@ -167,9 +168,8 @@ def _by_layer(
         if gate.z.shape[:1] != (count,) or gate.z.dim() < 2:
             told = f"gate {gate.name!r} sees {list(gate.z.shape)} for {count} images, expected [n, units, ...]"
             raise UserError(f"{told}: leave it out with layers=[...]")
-        if gate.z.sum().isnan() and (nan := gate.z.flatten(1).isnan().any(1)).any():  # the sum may be inf − inf
-            told = f"the network gives NaN for image {start + int(nan.nonzero()[0])} at gate {gate.name!r}"
-            raise UserError(f"{told}: are its weights and the images finite? If so, leave it out with layers=[...]")
+        if gate.z.numel():
+            largest[gate.name] = gate.z.detach().flatten(1).amax(1)  # NaN if an entry is
         if gate.name not in found:
             rows[gate.name] = gate.z[list(_looked_at(count))].detach().clone()
             if apart is not None and not apart.holds(gate.z):
@@ -188,6 +188,7 @@ def _by_layer(
                     stack.enter_context(check)
                 out = run_gated(model, batch, visit, apart)
             _check_output(out, start)
+            _check_gates(largest, start)
             if apart is not None:
                 apart.warn()
                 check_layers(model, seen, layers)
@@ -281,6 +282,14 @@ def _check_output(out: object, first: int) -> None:
     if isinstance(out, Tensor) and out.isnan().any():
         image = first + int(out.flatten(1).isnan().any(1).nonzero()[0]) if out.dim() > 1 else first
         raise UserError(f"the network gives NaN for image {image}: are its weights and the images finite?")
+
+
+def _check_gates(largest: Mapping[str, Tensor], first: int) -> None:
+    """Refuse NaN at a gate, behind which the network hides it; `largest` has the largest entry of each image there."""
+    for name, values in largest.items():
+        if values.isnan().any():
+            told = f"the network gives NaN for image {first + int(values.isnan().nonzero()[0])} at gate {name!r}"
+            raise UserError(f"{told}: are its weights and the images finite? If so, leave it out with layers=[...]")
 
 
 def run_gated(model: nn.Module, x: Tensor, visit: Callable[[Gate], Tensor], unseen: Unseen | None = None) -> Tensor:
