@@ -127,7 +127,7 @@ def _refuse_leaving_out(loader: DataLoader[Any]) -> None:
     """Refuse a loader that drops its last batch, unless its number of examples is known and leaves none over."""
     batches = loader.batch_sampler if loader.batch_size is None else loader
     size = getattr(batches, "batch_size", None)
-    sampler = getattr(loader.batch_sampler, "sampler", None)
+    sampler: Any = getattr(loader.batch_sampler, "sampler", None)
     if size is None or not hasattr(sampler, "__len__"):
         raise UserError("the loader may leave out some examples (drop_last=True): set drop_last=False")
     if left := len(sampler) % size:

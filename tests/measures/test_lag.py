@@ -75,3 +75,10 @@ def test_a_warning_leaves_the_network_and_its_answer_as_they_were():
     assert torch.equal(first, second)  # type: ignore[arg-type]
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+def test_the_look_at_a_lag_is_not_taken_for_a_part_of_the_network():
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        MEASURES["paths"](network(steps=2))
+    assert len(found) == 1 and "lag behind" in str(found[0].message)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils._python_dispatch import _disable_current_modes
 
 LOOKED_AT = 32  # most inputs from which statistics are computed
 FEWEST = 8  # fewest inputs
@@ -47,8 +48,11 @@ def lag_is_told(model: nn.Module) -> Iterator[None]:
         first: list[str] = []
 
         def look(name: str, norm: nn.Module, args: tuple[Any, ...]) -> None:
-            if not first and isinstance(norm, _BatchNorm) and _lags(norm, args[0]):
-                first.append(f"{name!r} ({type(norm).__name__})")
+            if first or not isinstance(norm, _BatchNorm):
+                return
+            with _disable_current_modes():  # this look is no part of what the network computes
+                if _lags(norm, args[0]):
+                    first.append(f"{name!r} ({type(norm).__name__})")
 
         for name, norm in model.named_modules():
             if isinstance(norm, _BatchNorm) and not norm.training and _was_trained(norm):

@@ -237,7 +237,7 @@ def test_certified_intervals_prove_that_random_labels_shorten_midlines_of_alexne
     (least, _), (_, most) = found["pair"].to_numpy()
     assert least < most  # of pairs no order is proved
     parts = [float(part) for each in found.values() for part in each.iloc[:, 0] / each.iloc[:, 1]]
-    assert parts == pytest.approx([0.77, 0.54, 0.86, 0.46], abs=0.01)
+    assert parts == pytest.approx([0.75, 0.55, 0.87, 0.45], abs=0.01)
 
 
 def test_convolutional_networks_are_older_and_said_to_be():
