@@ -271,7 +271,6 @@ test_what_gave_another_number_or_nan_is_refused = refused(
         "a mask of nothing": (
             lambda: fisher.GradientMask(0.5, lambda: []).epoch_end(NET, 1), "examples= gave no batch, expected at least"
         ),
-        "an empty batch": (lambda: fisher.DiagonalSum(NET).add(X[:0], Y[:0]), "a batch has no examples"),
         "a loss of no image": (lambda: relu_paths.loss_along(NET, X[:0], Y[:0], {}), r"x is \[0, 4\], expected images"),
     }.items()}
 )  # fmt: skip

@@ -243,7 +243,7 @@ class GradientMask:
             device = next(model.parameters()).device
             for x, y in batches:
                 total.add(x.to(device), y.to(device))
-            if not total.count:
+            if not total.count and self._reduce is None:  # of several processes, one may have no share
                 raise UserError("examples= gave no batch, expected at least one at each call")
             sums = total.sums()
         return sums if self._reduce is None else {name: self._reduce(value) for name, value in sums.items()}

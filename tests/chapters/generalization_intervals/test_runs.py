@@ -14,6 +14,7 @@ from gendyn_lite.chapters import runner
 from gendyn_lite.chapters.generalization_intervals import charts, probes, tables
 from gendyn_lite.chapters.generalization_intervals import demo as interval_lines
 from gendyn_lite.chapters.generalization_intervals import runs as experiment
+from gendyn_lite.charts.parts import MOST_TOLD
 from gendyn_lite.measures import intervals
 from tests.chapters.generalization_intervals import fake
 from tests.chapters.specs import described, rows
@@ -198,7 +199,7 @@ def test_lines_have_pictures_and_margins_that_end_with_the_interval(lines_table)
     found = probes.of_runs(lines_table)
     words = [f"{row.labels}, {row.towards}: {row.lower:.2f} to {row.upper:.2f}" for row in found.intervals.itertuples()]
     said = described(charts.paths(*found))
-    assert all(each in said for each in words)
+    assert all(each in said for each in words[:MOST_TOLD])
     assert len(found.intervals) == 2 * len(probes.KINDS)
     assert found.images["image"].str.startswith("data:image/png;base64,").all()
     keys = ["labels", "towards"]

@@ -216,3 +216,17 @@ BAD = [
 
 
 test_bad_input_is_one_line = refused(dict(enumerate(BAD)))
+
+
+def test_a_process_without_a_share_of_the_examples_adds_nothing():
+    _, x, y = loaded()
+    model, own = network(), []
+    whole = refreshed(model, lambda: [(x, y), (x[:0], y[:0])])
+    assert all(torch.equal(refreshed(model, (x, y)).masks[name], mask) for name, mask in whole.masks.items())
+
+    def summed(value):
+        own.append(value)
+        return value + torch.arange(value.numel()).view_as(value)  # what another process has
+
+    refreshed(model, lambda: [(x[:0], y[:0])], reduce=summed)
+    assert own and not any(value.any() for value in own)
