@@ -239,10 +239,10 @@ def sharpness(model: nn.Module, x: Tensor, y: Tensor, *, sigma: float = 0.1, dra
     check_number("sigma", sigma, "a number above 0")
     check_whole("draws", draws)
     check_pairs(x, y, next(model.parameters(), None))
-    for part in x.split(500):
-        own_outputs(model, part, model)
+    outputs = [own_outputs(model, part, model) for part in x.split(500)]
     moved, generator = copied(model), torch.Generator().manual_seed(seed)
-    before, rises = _loss(model, x, y, of=model), []
+    before, rises = _loss(outputs, y), []
+    tell_of_probabilities(model, torch.cat(outputs))
     if not math.isfinite(before):
         raise UserError(f"the loss is {before}, of which there is no rise: has training diverged?")
     for _ in range(draws):
@@ -250,14 +250,13 @@ def sharpness(model: nn.Module, x: Tensor, y: Tensor, *, sigma: float = 0.1, dra
         for way in (sigma, -sigma):
             for new, value, one in zip(moved.parameters(), model.parameters(), noise, strict=True):
                 new.copy_(value * (1 + way * one))
-            rises.append(_loss(moved, x, y, of=model) - before)
+            rises.append(_loss([moved(part) for part in x.split(500)], y) - before)
     return sum(rises) / len(rises)
 
 
-def _loss(model: nn.Module, x: Tensor, y: Tensor, *, of: nn.Module) -> float:
-    """The mean loss of a network, or of a copy `of` it."""
-    logits = _of_labels([model(part) for part in x.split(500)], y)
-    tell_of_probabilities(of, logits)
+def _loss(outputs: list[Tensor], y: Tensor) -> float:
+    """The mean loss of the outputs of some batches."""
+    logits = _of_labels(outputs, y)
     parts = zip(logits.split(500), y.split(500), strict=True)
     return sum(float(F.cross_entropy(part, labels, reduction="sum")) for part, labels in parts) / len(y)
 
