@@ -228,6 +228,9 @@ def test_random_labels_shorten_intervals_of_resnet_far_more_than_those_of_the_pa
 def test_certified_intervals_prove_that_random_labels_shorten_midlines_of_alexnet():
     runs = CONV[CONV["network"] == PROVED]
     assert (runs["intervals/fitted"] == 1).all() and (runs["dataset"] == "mnist").all()
+    assert runs.groupby("label_corruption")["train_loss"].mean().round(4).tolist() == [0.0003, 0.0005]
+    least, most = (runs[runs["label_corruption"] == q] for q in (0, 1))  # of every seed too
+    assert least["intervals/midline_certain"].min() > most["intervals/midline_mean"].max()
     found = {
         kind: runs.groupby("label_corruption")[[f"intervals/{kind}_certain", f"intervals/{kind}_mean"]].mean()
         for kind in ("pair", "midline")
