@@ -27,6 +27,9 @@ CONFIG = RunConfig(
     batch_size=32, random_crop=1, seed=1,
 )  # fmt: skip
 
+CHANGES = {"a change": ("open", "os.rename", "os.remove"), "a write": ("os.rename",)}
+"""What a process is killed at, by kind. A write ends in a rename, so that every kill there leaves half a file."""
+
 
 def train(folder: Path) -> None:
     """A whole run, resumed from `folder`, with dropout, batch-norm and augmentation; its end goes into `folder`."""
@@ -40,12 +43,12 @@ def train(folder: Path) -> None:
     (folder / "end.json").write_text(json.dumps({"rows": rows, "state": state}))
 
 
-def kill_at_a_change(number: int) -> None:
-    """Arrange for this process to kill itself just before its `number`-th change of the disk, half of a write done."""
+def kill_at_a_change(number: int, events: tuple[str, ...]) -> None:
+    """Arrange for this process to kill itself just before the `number`-th of `events`, half of a write done."""
 
     def hook(event: str, arguments: tuple) -> None:
         nonlocal number
-        if event not in ("open", "os.rename", "os.remove"):
+        if event not in events:
             return
         number -= 1
         if number == 0:
@@ -59,11 +62,11 @@ def kill_at_a_change(number: int) -> None:
 def victim(folder: Path, kind: str, chance: random.Random) -> bool:
     """Whether a process that goes on with the training in `folder` was killed before its end."""
     folder.mkdir(exist_ok=True)
-    delay, number = chance.uniform(0, 0.2), chance.randint(1, 60)
+    delay, number = chance.uniform(0, 0.2), chance.randint(1, 60 if kind == "a change" else 20)
     child = os.fork()
     if child == 0:
-        if kind == "a change":
-            kill_at_a_change(number)
+        if kind in CHANGES:
+            kill_at_a_change(number, CHANGES[kind])
         else:
             signal.setitimer(signal.ITIMER_REAL, delay)  # its signal, which nothing handles, ends a process at once
         train(folder)
@@ -75,14 +78,15 @@ def victim(folder: Path, kind: str, chance: random.Random) -> bool:
 
 
 def main(root: Path, kills: int) -> None:
-    """Kill in both ways until each has been done `kills` times; start anew whenever a run gets to its end."""
+    """Kill at `kills` moments and as many changes, half of them writes; start anew whenever a run gets to its end."""
     torch.set_num_threads(1)
-    chance, kinds = random.Random(0), cycle(["a moment", "a change"])
+    chance, kinds = random.Random(0), cycle(["a moment", "a change", "a moment", "a write"])
     (root / "whole").mkdir()
     train(root / "whole")
     expected = (root / "whole" / "end.json").read_text()
-    found = {"a moment": 0, "a change": 0, "resumed in the middle": 0, "half-written files": 0, "ends": 0, "equal": 0}
-    while min(found["a moment"], found["a change"]) < kills:
+    counted = ["a moment", "a change", "a write", "resumed in the middle", "half-written files", "ends", "equal"]
+    found = dict.fromkeys(counted, 0)
+    while min(found["a moment"], 2 * found["a change"], 2 * found["a write"]) < kills:
         folder = root / f"run{found['ends']}"
         while victim(folder, kind := next(kinds), chance):
             files = [path.suffix for path in (folder / "checkpoints").glob("*")]

@@ -135,8 +135,8 @@ def test_killed_at_random_moments_and_in_writes_it_ends_the_same_to_the_bit(tmp_
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout)
-    assert min(found["a moment"], found["a change"], found["resumed in the middle"]) >= KILLS
-    assert found["half-written files"] >= KILLS // 3
+    assert min(found["a moment"], found["a change"] + found["a write"], found["resumed in the middle"]) >= KILLS
+    assert found["half-written files"] >= found["a write"] >= KILLS // 2
     assert found["equal"] == found["ends"] >= 1
 
 
