@@ -28,6 +28,9 @@ RANKS += ("pair", "random", "adversarial")
 # These were noticed on fully connected networks after the fact, and are tested on other networks.
 ALIKE = ("epoch", "adversarial", "sharpness", "pair", "spectral_over_margin")
 WITH_RANDOM = ("epoch", "adversarial", "pair", "sharpness")
+# These were noticed on convolutional networks on MNIST, and are tested on those on CIFAR-10.
+ALIKE += ("train_loss", "rate")
+WITH_RANDOM += ("random", "rate")
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,8 @@ def _more_right(judged: Judged, other: str | None = None) -> Estimate:
 
 def _right_alike(judged: Judged, measure: str, *, random: bool = False) -> Estimate | None:
     judge = judged.random if random else judged.true
-    found = judge.agreement_alike(measure, MEASURES[measure].better) if judge else None
+    better = MEASURES[measure].better * (-1 if random and measure == "rate" else 1)  # as the claims say
+    found = judge.agreement_alike(measure, better) if judge else None
     return judged.estimate(*found[:2], of=judge) if found else None
 
 

@@ -88,6 +88,7 @@ MEASURES: dict[str, Measure] = {
     **_of("flatness", RIVAL, sharpness=("sharpness", -1), gradient_noise=("gradient noise", -1)),
     CHANCE: Measure("a random number", CHANCE, 1, NOTHING),
     WIDE: Measure("wider and shallower", WIDE, 1, NOTHING),
+    "rate": Measure("learning rate over batch size", "rate", 1, NOTHING),
     "train_loss": Measure("training loss", "train_loss", -1, NOTHING),
     "test_within": Measure("stiffness with test images", "lens/stiffness:test_within", 1, CHEAT),
     "validation_accuracy": Measure("validation accuracy", "lens/test:validation_accuracy", 1, CHEAT),
@@ -113,6 +114,7 @@ def networks(runs: pd.DataFrame) -> pd.DataFrame:
     found["augmented"] = (last["random_crop"] > 0) | last["flip"].astype(bool)
     for name in ("batch_size", "learning_rate", "weight_decay", "train_size", "label_corruption"):
         found[name] = last[name]
+    found["rate"] = found["learning_rate"] / found["batch_size"]
     found["setting"] = found[["data", "family", *AXES]].astype(str).agg(" ".join, axis=1)
     found["reached"] = last["train_loss"] <= last["stop_at_loss"]
     found["held_accuracy"] = last["lens/test:held_accuracy"]

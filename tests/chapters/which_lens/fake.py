@@ -19,7 +19,8 @@ def runs(*, settings: int = 1) -> pd.DataFrame:
         product((128, 256, 512), (0.003, 0.01, 0.03, 0.1), (0.0, 0.25), range(2), range(settings))
     ):
         accuracy = 0.2 + 0.05 * np.log2(width / 64) + 2 * min(rate, 0.04) - 0.4 * corruption + random.normal(0, 0.004)
-        told = {"run_id": f"{number:016x}", "data": "planted", "commit": "0" * 40, "network": "mlp", "model": "mlp"}
+        told = {"run_id": f"{number:016x}", "dataset": "planted", "data": "planted", "commit": "0" * 40}
+        told |= {"network": "mlp", "model": "mlp"}
         told |= {"model_options": {"widths": [width] * 2}, "batch_size": 32 * 2**batch, "learning_rate": rate}
         told |= {"label_corruption": corruption, "train_size": 1000, "random_crop": 0, "flip": False}
         told |= {"stop_at_loss": 0.05, "lens/test:n_held": 2000}

@@ -65,6 +65,14 @@ def test_what_tells_networks_with_random_labels_is_asked_of_these_alone(planted)
     assert "adversarial_tells_alike" in of_true and "adversarial_tells_random" not in of_true
 
 
+def test_what_was_seen_on_digits_is_asked_of_photographs_and_a_rule_is_turned_round_for_random_labels(planted):
+    rate, batch = planted["learning_rate"], planted["batch_size"]
+    told = planted.assign(model="alexnet_small", **{"lens/test:held_accuracy": 0.5 + 0.1 * np.log2(rate / batch) / 10})
+    found = verdicts(told.assign(dataset="cifar10"))
+    assert (found["rate_tells_alike"], found["rate_tells_random"]) == ("holds", "reversed")
+    assert not {"rate_tells_alike", "random_tells_random"} & set(verdicts(told).index)
+
+
 def test_of_few_settings_nothing_is_said():
     assert claims.of_networks(fake.runs()).empty  # 12 with true labels, where 20 are needed
 
