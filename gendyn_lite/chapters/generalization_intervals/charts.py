@@ -19,6 +19,8 @@ OF_LABELS = strokes("labels", NAMES)
 # On a linear scale the intervals that reach the whole range would hide all others.
 ROOT = alt.Scale(type="sqrt", domain=[0, 1], nice=False)
 HALVES = alt.Axis(tickMinStep=0.5, tickCount=6)
+# A long name breaks at a space among its first 19 letters, so that it is whole on a phone.
+IN_LINES = "split(replace(datum.label, regexp('^(.{10,18}) '), '$1|'), '|')"
 REACH, NEAREST = "reach", "nearest of its class"
 WORDS = {"pair": "pairs of one class", "midline": "midlines of triangles of one class"}
 
@@ -64,7 +66,7 @@ def directions(table: pd.DataFrame) -> Chart:
     names = [name for name in (*NAMES, tables.UNTRAINED) if name in set(rows["labels"])]
     color, _, shape = parts.looks("labels", names, title=None)
     base = chosen(rows, {"data": menu("data_set", rows["data"], "data")}).encode(
-        y=alt.Y("direction:N", title=None, sort=list(tables.DIRECTIONS.values()), axis=alt.Axis(labelLimit=170)),
+        y=alt.Y("direction:N", title=None, sort=list(tables.DIRECTIONS.values()), axis=alt.Axis(labelExpr=IN_LINES)),
         yOffset=alt.YOffset("labels:N", scale=alt.Scale(domain=names, paddingInner=0.4, paddingOuter=0.3)),
         color=color,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from itertools import chain
 from typing import Any
 
 import altair as alt
@@ -117,8 +119,15 @@ def one_factor(runs: pd.DataFrame) -> alt.HConcatChart:
     epochs = mean_intervals(rows.assign(value=rows[column]), [*keys, "epoch"]).round(4)
     losses = mean_intervals(tables.by_loss(rows, column, LEVELS, apart=["factor"]), [*keys, "level"]).round(4)
     choices = parts.menus(epochs, "one", {"data": "data", "factor": "change"})
-    names = list(dict.fromkeys(epochs["setting"]))
-    named = looks("setting", names, colours=PALETTE, title=None, legend=alt.Legend(columns=2))
+    ordered = rows.sort_values(["label_corruption", "learning_rate", "n_train"], kind="stable")
+    names = {name: list(ordered.loc[ordered["factor"] == name, "setting"].unique()) for name, _ in FACTORS.values()}
+    here = {
+        data: {factor: list(each.unique()) for factor, each in of.groupby("factor")["setting"]}
+        for data, of in ordered.groupby("data")
+    }
+    shown: Any = alt.ExprRef(f"({json.dumps(here)})[one_data][one_factor]")
+    legend = alt.Legend(columns=2, values=shown)
+    named = looks("setting", list(chain(*names.values())), colours=PALETTE, title=None, legend=legend)
     y = alt.Y("mean:Q", title="cosine stiffness within classes")
     falls = alt.X("level:Q", title="training loss, falling", scale=alt.Scale(type="log", reverse=True))
     panels = [
