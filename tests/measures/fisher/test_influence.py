@@ -129,7 +129,7 @@ MODEL, INPUTS, LABELS = made("mlp")
 GIVEN, SMALL = (MODEL, INPUTS, LABELS, INPUTS), {"eps": 1e-3}
 BAD = {
     "eps": (fisher.influence, GIVEN, {"eps": 0.0}, "eps is 0.0, expected a step size above 0"),
-    "eps lost": (fisher.influence, GIVEN, {"eps": 1e-300}, "a step of eps = 1e-300 is lost in the rounding of the wei"),
+    "eps lost": (fisher.influence, GIVEN, {"eps": 1e-16}, "a step of eps = 1e-16 is lost in the rounding of the wei"),
     "labels": (fisher.influence, GIVEN, SMALL | {"y_eval": torch.full((8,), 3)}, "labels span 3 to 3, expected 0 to 2"),
     "labels missing": (fisher.influence, GIVEN, SMALL | {"y_eval": LABELS[:3]}, "x_eval: x has 8 examples and y 3"),
     "one step size": (fisher.remainder, GIVEN, {"eps": [0.1]}, "eps has 1 step sizes, expected at least 2"),
