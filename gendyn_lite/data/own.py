@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -102,9 +102,9 @@ def tensors(loader: DataLoader[Any]) -> tuple[Tensor, Tensor]:
     if loader.drop_last or getattr(loader.batch_sampler, "drop_last", False):
         _refuse_leaving_out(loader)
     if isinstance(loader.sampler, SequentialSampler) and len(loader.sampler):
-        before = _generators()
+        before = generators()
         loader.dataset[0]
-        if before != _generators():
+        if before != generators():
             why = "so that the inputs would be others at each call: take it without augmentation"
             raise UserError(f"the loader's data set draws at random when it is read, {why}")
     pairs = [_pair(batch, number) for number, batch in enumerate(loader)]
@@ -118,9 +118,12 @@ def tensors(loader: DataLoader[Any]) -> tuple[Tensor, Tensor]:
     return x, y
 
 
-def _generators() -> list[object]:
-    """The states of the generators of torch, Python and NumPy."""
-    return [bytes(torch.get_rng_state().numpy()), random.getstate(), repr(np.random.get_state(legacy=False))]
+def generators(device: torch.device | str = "cpu") -> list[object]:
+    """The states of the global generators that work on a device may draw from: those of torch, Python and NumPy."""
+    device = torch.device(device)
+    states = [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
+    _, key, *place = cast("tuple[Any, ...]", np.random.get_state(legacy=True))
+    return [*(bytes(state.numpy()) for state in states), random.getstate(), bytes(key), place]
 
 
 def _refuse_leaving_out(loader: DataLoader[Any]) -> None:

@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from gendyn_lite.errors import UserError, first_line
-from gendyn_lite.measures.per_example.apart import ANOTHER, check_half, same_row, unmoved
+from gendyn_lite.measures.per_example.apart import ANOTHER, check_half, same_row
 from gendyn_lite.measures.per_example.guards import check_eval, given
 from gendyn_lite.measures.per_example.lag import lag_is_told
 from gendyn_lite.measures.per_example.layers import hooked
 from gendyn_lite.measures.per_example.unchanged import of_libraries
 from gendyn_lite.measures.relu_paths.gates import Gate, Gates, Unseen, check_images, check_layers, uncompiled
 from gendyn_lite.measures.relu_paths.packed import PackedPaths, fingerprint, of_images
+from gendyn_lite.models.logits import unmoved
 
 BATCH = 128
 T = TypeVar("T")
