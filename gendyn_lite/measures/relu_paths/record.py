@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import nullcontext
 from typing import Any, TypeVar
 
 import torch
@@ -184,9 +184,7 @@ def _by_layer(
             batch = x[start : start + batch_size]
             count = len(batch)
             apart = Unseen(model, batch) if start == 0 else None
-            with ExitStack() as stack:
-                for check in (unmoved(model, batch), apart) if apart is not None else ():
-                    stack.enter_context(check)
+            with apart or nullcontext():
                 out = run_gated(model, batch, visit, apart)
             _check_output(out, start)
             _check_gates(largest, start)
@@ -297,14 +295,16 @@ def run_gated(model: nn.Module, x: Tensor, visit: Callable[[Gate], Tensor], unse
     """Run a network with every gate passed to `visit`, and return its output; `unseen` as for `Gates`.
 
     Raises:
-        UserError: Dropout or batch-norm is in train mode, or the network does not take the images.
+        UserError: Dropout or batch-norm is in train mode, or the network does not take the images, draws at random or
+            changes its buffers.
     """
     check_eval(model)
-    device = next((value.device for value in model.parameters()), x.device)
+    x = x.to(next((value.device for value in model.parameters()), x.device))
     try:
         gates = Gates(model, visit, unseen)
-        with lag_is_told(model), gates, hooked(model.modules(), gates.leave, gates.enter, always_call=True):
-            out = model(x.to(device))
+        hooks = hooked(model.modules(), gates.leave, gates.enter, always_call=True)
+        with unmoved(model, x), lag_is_told(model), gates, hooks:
+            out = model(x)
         gates.warn()
         return out
     except UserError:

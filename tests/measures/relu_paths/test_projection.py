@@ -178,6 +178,11 @@ def test_along_a_path_a_network_is_affine_unless_something_else_bends(layers, af
     assert (bent < 1e-9) == affine and hessian(lambda at: model(at).detach(), x) > 1e-3
 
 
+class Noise(nn.Module):
+    def forward(self, x):
+        return x + torch.randn_like(x)
+
+
 MODEL, X, EYE = nets.Functional(), nets.images(3, (6,)), torch.eye(3)
 PATHS = relu_paths.record_paths(MODEL, X)
 GATE = PATHS["gate"]
@@ -190,6 +195,10 @@ CHANGED = {
 }
 REFUSED = {said: (relu_paths.forward_with_paths, (MODEL, X, paths), {}, said) for said, paths in CHANGED.items()}
 REFUSED |= {
+    "chance": (
+        lambda: relu_paths.forward_with_paths(nn.Sequential(nn.ReLU(), Noise()), EYE, {"0": EYE > 0}),
+        r"draws at random when it is run, in '1' \(Noise\)",
+    ),
     "name": (lambda: relu_paths.isolated_network(nn.Linear(2, 2), {"w": EYE}), "no such parameter: it is of another"),
     "shape": (lambda: relu_paths.isolated_network(nn.Linear(2, 2), {"weight": EYE}), r"the network \[2, 2\]"),
     "outputs": (lambda: relu_paths.function_correlation(torch.zeros(2, 3, 4), EYE), r"expected \[b, m, k\]"),
