@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, RandomSampler, SequentialSampler, Subse
 
 from gendyn_lite.config import shown
 from gendyn_lite.data.types import ImageData, Split
+from gendyn_lite.decode import ONE_PICTURE
 from gendyn_lite.errors import UserError, first_line
 
 MOST_CLASSES = 1 << 20
@@ -148,6 +149,10 @@ def _stacked(dataset: Any) -> tuple[Tensor, list[int]]:
         image, label = _pair(dataset[number], number)
         if getattr(image, "mode", None) == "P":  # numbers of colours, not colours
             raise UserError(f"example {number} is a picture with a palette: convert it, image.convert('RGB')")
+        if getattr(image, "is_animated", False) and image.format not in ONE_PICTURE:
+            raise UserError(
+                f"example {number} is a picture with several frames or pages: take one, image.convert('RGB')"
+            )
         values = image if isinstance(image, Tensor) else torch.from_numpy(np.array(image))
         if not isinstance(image, Tensor | np.ndarray) and values.ndim == 3:  # PIL images have their channels last
             values = values.permute(2, 0, 1)
