@@ -109,6 +109,7 @@ def register_imagenet(source: Path, to: Path, *, description: str | None) -> dic
     """
     source = source.absolute()
     tree = listing(walk(source), where=str(source))
+    tree.tell()
     fingerprint = _fingerprint(source, tree)
     images = _images(source, tree, "train")
     mean, std = channel_statistics(images[slice(None, None, -(-len(images) // SAMPLE))])
@@ -128,6 +129,7 @@ def verify_imagenet(record: dict[str, Any]) -> None:
     """
     source = Path(record["source"]["folder"])
     tree = listing(walk(source), where=str(source))
+    tree.tell()
     if _fingerprint(source, tree) != record["fingerprint"]:
         raise UserError(
             f"{source} has changed since it was registered (names or sizes): `gendyn data imagenet --from {source}`"

@@ -14,6 +14,7 @@ import signal
 import stat
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ MOST_PIXELS = 89_478_485  # per image; Pillow's own limit
 MOST_BYTES = 1 << 29  # per encoded image: more than `MOST_PIXELS` take uncompressed
 GREY_MODES = ("1", "L", "LA", "La")
 DEEP_MODES = ("I", "F")  # 16 or 32 bits per pixel, which could be converted to 8 in several ways
+ONE_PICTURE = ("MPO", "PSD")  # formats with several pictures of which only the first is meant: previews, layers
 ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # EXIF tag, and its values that swap width and height
 Side = tuple[int, int]  # height and width
 
@@ -65,17 +67,26 @@ class ColourMetError(ValueError):
     """An image has colours, but grey ones were expected."""
 
 
-def decode(item: Item, *, channels: int = 0, resize: int | None = None, crop: int | None = None) -> Image.Image:
+def decode(
+    item: Item,
+    *,
+    channels: int = 0,
+    resize: int | None = None,
+    crop: int | None = None,
+    told: Counter[str] | None = None,
+) -> Image.Image:
     """Decode one image.
 
-    Palettes, CMYK and other colour spaces are converted to RGB, and an alpha channel is dropped (as in torchvision's
-    ImageFolder). The orientation that a camera recorded is applied. Of an animation, the first frame is used.
+    Palettes, CMYK and other colour spaces are converted to RGB. What is transparent is laid on white, as most programs
+    show it (torchvision's ImageFolder shows the colours that it hides). The orientation that a camera recorded is
+    applied. Of several frames or pages, the first is used.
 
     Args:
         item: The image.
         channels: As in `Options`; or 0, which means 1 if the image is grey and 3 if not.
         resize: As in `Options`.
         crop: As in `Options`.
+        told: Counts, under ``"frames"`` and ``"transparent"``, the images of which some of the file is not used.
 
     Returns:
         The image, in mode L or RGB.
@@ -92,12 +103,18 @@ def decode(item: Item, *, channels: int = 0, resize: int | None = None, crop: in
             _check_size(opened.size, f"{name} has")
             if opened.mode.startswith(DEEP_MODES):
                 raise UserError(f"{name} has more than 8 bits per channel (mode {opened.mode}): convert it to 8 bits")
+            told = Counter() if told is None else told
+            told["frames"] += getattr(opened, "is_animated", False) and opened.format not in ONE_PICTURE
             opened.load()
             turned = opened.getexif().get(ExifTags.Base.Orientation, 1) != 1
             image = ImageOps.exif_transpose(opened) if turned else opened
             mode = "L" if channels != 3 and image.mode in GREY_MODES else "RGB"
             if channels == 1 and mode == "RGB":
                 raise ColourMetError
+            clear = image.convert("RGBA") if image.has_transparency_data else None
+            if clear and clear.getchannel("A").getextrema() != (255, 255):
+                told["transparent"] += 1
+                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), clear)
             return _fit(image if image.mode == mode else image.convert(mode), name, resize, crop)
     except (UserError, ColourMetError):
         raise
@@ -141,8 +158,8 @@ def image_size(item: Item) -> tuple[int, int]:
         raise UserError(f"{item.name} cannot be read as an image") from None
 
 
-def pixels(items: Sequence[Item], options: Options) -> bytes:
-    """The pixels of images of the same size: uint8 [n, height, width, channels] as bytes.
+def pixels(items: Sequence[Item], options: Options, told: Counter[str]) -> bytes:
+    """The pixels of images of the same size: uint8 [n, height, width, channels] as bytes; `told` as for `decode`.
 
     Raises:
         UserError: An image cannot be read or has another size.
@@ -151,11 +168,11 @@ def pixels(items: Sequence[Item], options: Options) -> bytes:
     channels, (height, width), resize, crop = options
     parts = []
     for item in items:
-        image = decode(item, channels=channels, resize=resize, crop=crop)
+        image = decode(item, channels=channels, resize=resize, crop=crop, told=told)
         if image.size != (width, height):
-            told = f"{item.name} has {image.height}x{image.width} pixels, expected {height}x{width} like the others"
+            what = f"{item.name} has {image.height}x{image.width} pixels, expected {height}x{width} like the others"
             advice = "`gendyn data` with --size N resizes each image's shorter side to N and cuts out the centre"
-            raise UserError(f"{told}: all must have the same size; {advice}")
+            raise UserError(f"{what}: all must have the same size; {advice}")
         parts.append(image.tobytes())
     return b"".join(parts)
 
@@ -184,17 +201,17 @@ def read(item: Item) -> bytes:
 def serve() -> None:
     """Be a worker: read requests from standard input, each a line of JSON with the arguments of `pixels`.
 
-    The answer to each is a line of JSON on standard output: either ``{"bytes": n}``, followed by n bytes of pixels, or
-    ``{"error": message}``. The message is null for a ColourMetError.
+    The answer to each is a line of JSON on standard output: either ``{"bytes": n, "told": counts}``, followed by n
+    bytes of pixels, or ``{"error": message}``. The message is null for a ColourMetError.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C, the parent process decides what happens
     warnings.simplefilter("ignore")
     for line in sys.stdin.buffer:  # ends when the parent process closes it or ends
         items, options = json.loads(line)
-        found, answer = b"", {}
+        found, answer, told = b"", {}, Counter()
         try:
-            found = pixels([Item(*each) for each in items], Options(*options))
-            answer["bytes"] = len(found)
+            found = pixels([Item(*each) for each in items], Options(*options), told)
+            answer = {"bytes": len(found), "told": told}
         except UserError as error:
             answer["error"] = str(error)
         except ColourMetError:

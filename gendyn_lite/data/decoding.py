@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import weakref
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
@@ -45,7 +46,7 @@ class Pool:
             self._free.put(None)
         weakref.finalize(self, _stop, self._started)
 
-    def decode(self, items: Sequence[Item], options: Options, out: Tensor, *, label: str | None = None) -> None:
+    def decode(self, items: Sequence[Item], options: Options, out: Tensor, *, label: str | None = None) -> Counter[str]:
         """Decode images with all workers at once. Several threads may call this at the same time.
 
         Args:
@@ -53,6 +54,9 @@ class Pool:
             options: How to decode them.
             out: Filled with the decoded images, uint8 [n, C, H, W], on the CPU.
             label: Text of a progress bar; None for no bar.
+
+        Returns:
+            The counts of `gendyn_lite.decode.decode`.
 
         Raises:
             UserError: An image cannot be read or has another size; it is named.
@@ -62,28 +66,31 @@ class Pool:
         share = -(-len(items) // (4 * max(1, self.workers)))
         step = max(1, min(CHUNK_BYTES // (channels * height * width), share))
 
-        def chunk(start: int) -> int:
+        def chunk(start: int) -> tuple[int, Counter[str]]:
             part = items[start : start + step]
-            rows = np.frombuffer(self._pixels(part, options), np.uint8).reshape(len(part), height, width, channels)
+            found, told = self._pixels(part, options)
+            rows = np.frombuffer(found, np.uint8).reshape(len(part), height, width, channels)
             out[start : start + step].numpy()[:] = rows.transpose(0, 3, 1, 2)
-            return len(part)
+            return len(part), told
 
-        hidden = None if label and self.workers else True
+        hidden, told = None if label and self.workers else True, Counter[str]()
         with (
             ThreadPoolExecutor(max(1, self.workers)) as threads,
             tqdm(total=len(items), desc=label, unit="img", disable=hidden) as bar,
         ):
             try:
-                for count in threads.map(chunk, range(0, len(items), step)):
+                for count, found in threads.map(chunk, range(0, len(items), step)):
                     bar.update(count)
+                    told.update(found)
             except BaseException:
                 threads.shutdown(cancel_futures=True)
                 raise
+        return told
 
-    def _pixels(self, items: Sequence[Item], options: Options) -> bytes:
+    def _pixels(self, items: Sequence[Item], options: Options) -> tuple[bytes, Counter[str]]:
         """The result of `gendyn_lite.decode.pixels`, computed by a worker if there are any."""
         if not self.workers:
-            return pixels(items, options)
+            return pixels(items, options, told := Counter()), told
         worker = self._free.get()
         try:
             worker = worker or self._start()
@@ -102,7 +109,7 @@ class Pool:
             self._free.put(worker)
         if "error" in answer:
             raise ColourMetError if answer["error"] is None else UserError(answer["error"])
-        return found
+        return found, Counter(answer["told"])
 
     def _start(self) -> Worker:
         """Start a worker process."""

@@ -9,6 +9,7 @@ import hashlib
 import os
 import unicodedata
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -48,11 +49,29 @@ class Listing:
         class_names: Names of the classes, sorted; a label is an index of this tuple.
         files: Relative paths of the images, by split (``"train"``, ``"test"``).
         labels: Labels, int64 [n], by split.
+        where: The folder or archive, for messages.
+        left: Relative paths of the files that are left out.
     """
 
     class_names: tuple[str, ...]
     files: dict[str, list[str]]
     labels: dict[str, np.ndarray]
+    where: str
+    left: list[str]
+
+    def tell(self, told: Counter[str] | None = None) -> None:
+        """Warn, in one line, of files that are left out and of what `gendyn_lite.decode.decode` counts in images."""
+        words, told = list[str](), told or Counter()
+        if self.left:
+            some = f"{', '.join(self.left[:3])}{', …' if len(self.left) > 3 else ''}"
+            why = "as they are not images or outside of train/ and test/"
+            words.append(f"{len(self.left):,} files are left out, {why}: {some}")
+        if told["frames"]:
+            words.append(f"files with several frames or pages, of which only the first is used: {told['frames']:,}")
+        if told["transparent"]:
+            words.append(f"images with transparency, laid on white: {told['transparent']:,}")
+        if words:
+            warnings.warn(f"{self.where}: {'; '.join(words)}", stacklevel=3)
 
 
 def describe(path: Path, *, size: int | None = None) -> str:
@@ -116,8 +135,8 @@ def locator(path: Path) -> Locate:
 def listing(names: Iterable[str], *, where: str) -> Listing:
     """Sort the images of a folder or archive into splits and classes.
 
-    Files that are not images are skipped, with a warning unless they are hidden. The folders train/ and test/ may be
-    inside of other folders.
+    Files that are not images are left out; hidden ones are not even counted. The folders train/ and test/ may be inside
+    of other folders.
 
     Args:
         names: Relative paths of all files, with ``/``.
@@ -142,7 +161,6 @@ def listing(names: Iterable[str], *, where: str) -> Listing:
             found[split].append((class_name, name))
         else:
             unplaced.append(name)
-    left = sorted(others) + sorted(unplaced)
     test = next((split for split in TEST_NAMES if found[split]), "test")
     classes = {split: {class_name for class_name, _ in found[split]} for split in ("train", test)}
     for split, there in classes.items():
@@ -155,15 +173,12 @@ def listing(names: Iterable[str], *, where: str) -> Listing:
     class_names = tuple(sorted(classes["train"]))
     if len(class_names) < 2:
         raise UserError(f"{where} has only one class ({', '.join(class_names)}): expected at least two")
-    if left:
-        told = f"{where}: {len(left):,} files are left out, as they are not images or outside of train/ and test/"
-        warnings.warn(f"{told}: {', '.join(left[:3])}{', …' if len(left) > 3 else ''}", stacklevel=2)
     index = {class_name: label for label, class_name in enumerate(class_names)}
     files, labels = {}, {}
     for split, items in (("train", sorted(found["train"])), ("test", sorted(found[test]))):
         files[split] = [name for _, name in items]
         labels[split] = np.array([index[class_name] for class_name, _ in items])
-    return Listing(class_names, files, labels)
+    return Listing(class_names, files, labels, where, sorted(others) + sorted(unplaced))
 
 
 def _near(unplaced: Sequence[str], others: Sequence[str]) -> str:
@@ -220,7 +235,7 @@ def _place(name: str, where: str) -> tuple[str, str]:
 def decode_splits(
     source: Listing, locate: Locate, out: NewArray, *, size: int | None = None, side: Side | None = None
 ) -> dict[str, Tensor]:
-    """Decode both splits to images of one shape: grey if every image is grey, else colour.
+    """Decode both splits to images of one shape: grey if every image is grey, else colour. Warns as `Listing.tell`.
 
     Args:
         source: The images.
@@ -241,11 +256,12 @@ def decode_splits(
     few = sum(map(len, items.values())) <= FEW
     pool = Pool(0 if few else None)
     while True:
-        options, images = Options(channels, side, size, size), {}
+        options, images, told = Options(channels, side, size, size), {}, Counter[str]()
         try:
             for split, part in items.items():
                 images[split] = out(split, (len(part), channels, *side))
-                pool.decode(part, options, images[split], label=f"decoding {split}")
+                told += pool.decode(part, options, images[split], label=f"decoding {split}")
+            source.tell(told)
             return images
         except ColourMetError:
             channels = 3  # the first image was grey, but a later one is not: start over in colour

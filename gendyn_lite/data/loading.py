@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import re
-import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -173,8 +172,7 @@ def folder_sizes(name: str, *, root: str | os.PathLike[str] | None = None) -> Fo
         record = prepared.read_record(folder, name)
         counts = record["counts"]
         return FolderSizes(sum(counts["train"]), sum(counts["test"]), len(counts["train"]), min(record["shape"][1:]))
-    with sources.opened(path) as source, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # files that are left out are reported when the images are loaded
+    with sources.opened(path) as source:
         tree = image_folder.listing(source.names, where=source.where)
         items = [source.locate(name) for split in prepared.SPLITS for name in tree.files[split]]
         first = image_size(items[0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, RandomSampler, SequentialSampler, Subse
 
 from gendyn_lite.config import shown
 from gendyn_lite.data.types import ImageData, Split
+from gendyn_lite.decode import ONE_PICTURE
 from gendyn_lite.errors import UserError, first_line
 
 MOST_CLASSES = 1 << 20
@@ -102,9 +103,9 @@ def tensors(loader: DataLoader[Any]) -> tuple[Tensor, Tensor]:
     if loader.drop_last or getattr(loader.batch_sampler, "drop_last", False):
         _refuse_leaving_out(loader)
     if isinstance(loader.sampler, SequentialSampler) and len(loader.sampler):
-        before = _generators()
+        before = generators()
         loader.dataset[0]
-        if before != _generators():
+        if before != generators():
             why = "so that the inputs would be others at each call: take it without augmentation"
             raise UserError(f"the loader's data set draws at random when it is read, {why}")
     pairs = [_pair(batch, number) for number, batch in enumerate(loader)]
@@ -118,9 +119,12 @@ def tensors(loader: DataLoader[Any]) -> tuple[Tensor, Tensor]:
     return x, y
 
 
-def _generators() -> list[object]:
-    """The states of the generators of torch, Python and NumPy."""
-    return [bytes(torch.get_rng_state().numpy()), random.getstate(), repr(np.random.get_state(legacy=False))]
+def generators(device: torch.device | str = "cpu") -> list[object]:
+    """The states of the global generators that work on a device may draw from: those of torch, Python and NumPy."""
+    device = torch.device(device)
+    states = [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
+    _, key, *place = cast("tuple[Any, ...]", np.random.get_state(legacy=True))
+    return [*(bytes(state.numpy()) for state in states), random.getstate(), bytes(key), place]
 
 
 def _refuse_leaving_out(loader: DataLoader[Any]) -> None:
@@ -145,6 +149,10 @@ def _stacked(dataset: Any) -> tuple[Tensor, list[int]]:
         image, label = _pair(dataset[number], number)
         if getattr(image, "mode", None) == "P":  # numbers of colours, not colours
             raise UserError(f"example {number} is a picture with a palette: convert it, image.convert('RGB')")
+        if getattr(image, "is_animated", False) and image.format not in ONE_PICTURE:
+            raise UserError(
+                f"example {number} is a picture with several frames or pages: take one, image.convert('RGB')"
+            )
         values = image if isinstance(image, Tensor) else torch.from_numpy(np.array(image))
         if not isinstance(image, Tensor | np.ndarray) and values.ndim == 3:  # PIL images have their channels last
             values = values.permute(2, 0, 1)

@@ -1,13 +1,20 @@
-"""A warning about networks that give probabilities where logits are expected."""
+"""What training and measures check alike of a network's outputs: that they are logits, and not random."""
 
 from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from typing import Any
 from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
+
+from gendyn_lite.data.own import generators
+from gendyn_lite.errors import UserError
 
 SQUASHES = re.compile(r"(Softmax|Softmin|Sigmoid|LogSigmoid|Hardsigmoid)(Backward\d+)?")  # a layer, or autograd's node
 _told: WeakSet[nn.Module] = WeakSet()
@@ -45,3 +52,56 @@ def _squashed(model: nn.Module, out: Tensor, node: torch.autograd.graph.Node | N
     loose = 1e-4 if out.dtype in (torch.float32, torch.float64) else 2e-2
     sums = out.double().sum(1)
     return bool(SQUASHES.fullmatch(last)) or bool((out >= 0).all() and ((sums - 1).abs() < loose).all())
+
+
+@contextmanager
+def unmoved(model: nn.Module, x: Tensor) -> Iterator[None]:
+    """Refuse a network that draws random numbers or changes its buffers when it is run inside the context.
+
+    The output of such a network is not determined by its weights and inputs.
+
+    Args:
+        model: The network.
+        x: Its inputs, which determine the device whose generator is watched.
+
+    Raises:
+        UserError: A buffer, or the state of a random generator of torch, Python or NumPy, has changed.
+
+    >>> class Noisy(nn.Linear):
+    ...     def forward(self, x):
+    ...         return super().forward(torch.nn.functional.dropout(x, 0.5))
+    >>> with unmoved(network := nn.Sequential(Noisy(2, 3)), torch.eye(2)):
+    ...     _ = network(torch.eye(2))
+    Traceback (most recent call last):
+    gendyn_lite.errors.UserError: the network draws at random when it is run, in '0' (Noisy), so that it has no ...
+    """
+    places = {name: (buffer, buffer._version) for name, buffer in model.named_buffers() if not buffer.is_inference()}
+    before = generators(x.device)
+    yield
+    if before != generators(x.device):
+        why = "so that it has no output of its own: switch that off (F.dropout needs training=self.training)"
+        raise UserError(f"the network draws at random when it is run, {_drawing(model, x)}{why}")
+    for name, buffer in model.named_buffers():
+        if name in places and (buffer is not places[name][0] or buffer._version != places[name][1]):
+            why = "keep that to train mode, which model.eval() ends"
+            raise UserError(f"the network changes its buffer {name!r} when it is run: {why}")
+
+
+def _drawing(model: nn.Module, x: Tensor) -> str:
+    """Name the innermost module that is the first to draw at random; empty if it is the network itself."""
+    before, found = dict[nn.Module, list[object]](), list[str]()
+
+    def enter(module: nn.Module, args: Any) -> None:
+        before[module] = generators(x.device)
+
+    def leave(name: str, module: nn.Module, args: Any, out: Any) -> None:
+        if before[module] != generators(x.device):
+            found.append(f"in {name!r} ({type(module).__name__}), " if name else "")
+
+    with ExitStack() as stack, suppress(Exception), torch.no_grad():
+        stack.enter_context(torch.random.fork_rng([x.device] if x.device.type == "cuda" else []))
+        for name, module in model.named_modules():
+            stack.callback(module.register_forward_pre_hook(enter).remove)
+            stack.callback(module.register_forward_hook(partial(leave, name)).remove)
+        model(x[:2])
+    return found[0] if found else ""

@@ -20,6 +20,7 @@ from gendyn_lite.measures import fisher as information
 from gendyn_lite.measures import intervals as interval
 from gendyn_lite.measures import relu_paths
 from gendyn_lite.measures import stiffness as stiff
+from gendyn_lite.measures.per_example.apart import own_outputs
 from gendyn_lite.measures.per_example.layers import layer_name
 from gendyn_lite.measures.stiffness import Estimate
 from gendyn_lite.models.logits import tell_of_probabilities
@@ -116,7 +117,9 @@ def fit(model: nn.Module, sample: Sample) -> Lens:
     Source: Zhang et al. (2017), Table 1.
     """
     parts = {"training": (sample.x, sample.y), "test": (sample.test_x, sample.test_y)}
-    logits = {name: torch.cat([model(part) for part in x.split(64)]) for name, (x, _) in parts.items()}
+    logits = {
+        name: torch.cat([own_outputs(model, part, model) for part in x.split(64)]) for name, (x, _) in parts.items()
+    }
     tell_of_probabilities(model, logits["training"])
     numbers, rates, notes = dict[str, Estimate](), dict[str, Estimate](), []
     for name, (_, y) in parts.items():

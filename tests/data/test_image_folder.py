@@ -26,21 +26,33 @@ def loaded_from(folder, content):
 
 
 def seen(raw, mode):
-    """An image's pixels as Pillow sees them, [C, H, W]."""
-    return np.atleast_3d(np.asarray(Image.open(io.BytesIO(raw)).convert(mode))).transpose(2, 0, 1)
+    """An image's pixels as Pillow sees them, on white where they are transparent, [C, H, W]."""
+    image = Image.open(io.BytesIO(raw))
+    pixels = np.asarray(image.convert("RGBA")).astype(float)
+    alpha = pixels[..., 3:] / 255
+    laid = (pixels[..., :3] * alpha + 255 * (1 - alpha)).round().astype(np.uint8)
+    image = Image.fromarray(laid) if (alpha < 1).any() else image
+    return np.atleast_3d(np.asarray(image.convert(mode))).transpose(2, 0, 1)
 
 
 def plain(mode, kind="PNG", **options):
     """An encoded picture in a mode."""
     picture = trees.picture(mode=mode if mode in ("L", "RGB", "RGBA") else "RGB")
+    if mode == "LA":
+        picture.putalpha(trees.picture(seed=1, mode="L"))
     image = picture.quantize(8) if mode == "P" else picture.convert(mode)
     return trees.encoded(image, kind, **options)
 
 
+FIRST = trees.picture(mode="L").getpixel((0, 0))
+TWO = {"save_all": True, "append_images": [trees.picture(seed=2)]}
 ENCODED = {  # what is loaded as grey, then what is loaded in colour
-    "L": [plain("L"), plain("L", "JPEG"), plain("1")],
-    "RGB": [plain("RGB"), plain("RGB", "JPEG"), plain("RGBA"), plain("P"), plain("P", "GIF"), plain("CMYK", "JPEG")],
-}
+    "L": [plain("L"), plain("L", "JPEG"), plain("1"), plain("LA"), plain("L", transparency=FIRST),
+          plain("L", "TIFF", **TWO)],
+    "RGB": [plain("RGB"), plain("RGB", "JPEG"), plain("RGBA"), plain("P"), plain("P", "GIF"), plain("CMYK", "JPEG"),
+            plain("P", transparency=0), plain("P", "GIF", transparency=0, **TWO), plain("RGBA", "WEBP", lossless=True),
+            plain("RGB", "MPO", **TWO)],
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("mode", ENCODED)
@@ -192,13 +204,19 @@ test_a_folder_without_its_classes_is_named = refused(
 
 def test_what_is_left_out_and_what_is_there_twice_is_told(tmp_path):
     content = trees.files() | {"train/cat/notes.txt": b"x", "extra/1.png": PNG, "train/dog/photo": PNG, ".git/a": b""}
+    content |= {f"train/cat/{i}.png": raw for i, raw in enumerate(ENCODED["L"] + ENCODED["RGB"])}
+    opaque = trees.picture()
+    opaque.putalpha(255)
+    content["train/cat/opaque.png"] = trees.encoded(opaque)
     content["test/dog/0000.png"] = content["train/dog/0001.png"]
     folder = trees.write(tmp_path / "pets", content)
     with pytest.warns(UserWarning) as told:
         data.load(f"folder:{folder}")
     words = [str(one.message) for one in told]
     left = "pets: 3 files are left out, as they are not images or outside of train/ and test/: train/cat/notes.txt, "
-    assert len(words) == 2 and left in words[0] and "1 of the test images are among the training images" in words[1]
+    assert len(words) == 2 and left in words[0]
+    assert words[0].endswith("first is used: 2; images with transparency, laid on white: 6")
+    assert "1 of the test images are among the training images" in words[1]
 
 
 def test_every_image_that_pillow_opens_is_one_and_large_ones_are_offered_a_size(tmp_path):

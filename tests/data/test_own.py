@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import random
 
 import numpy as np
@@ -15,6 +16,8 @@ from gendyn_lite import data, models
 from gendyn_lite.config import RunConfig
 from gendyn_lite.train import fit
 from tests.measures.networks import refused
+
+from . import trees
 
 DRAW = np.random.default_rng(0)
 GREY = DRAW.integers(0, 256, (12, 8, 8), dtype=np.uint8)
@@ -86,6 +89,7 @@ def test_what_is_done_to_the_arrays_afterwards_changes_no_data(kind):
     assert torch.equal(own.train.x[:, 0], torch.from_numpy(GREY)) and own.train.y.tolist() == Y.tolist()
 
 
+FRAMES = io.BytesIO(trees.encoded(trees.picture(), "TIFF", save_all=True, append_images=[trees.picture()]))
 NONE = [
     ([{"picture": 1}], "example 0 has the keys picture: expected one of image, img"),
     ([1], "example 0 is a int, expected a pair"),
@@ -96,6 +100,10 @@ NONE = [
     ([(GREY[0], torch.eye(3)[0])], r"the label of example 0 is of shape \[3\], expected the number of its class"),
     ([(GREY[0], 1), (GREY[0] / 255, 1)], "the examples are float64 and uint8, expected one type"),
     ([(pairs(1)[0][0].convert("P"), 1)], "example 0 is a picture with a palette: convert it"),
+    (
+        [(Image.open(FRAMES), 1)],
+        r"example 0 is a picture with several frames or pages: take one, image.convert\('RGB'\)",
+    ),
     (iter([1]), "the data set is a list_iterator, .* give loader.dataset"),
     (DataLoader(pairs(2)), "the data set is a DataLoader, which has no length or cannot be indexed"),
 ]

@@ -182,7 +182,15 @@ REFUSED = {
         lambda: gradient_gram(net(), X, TARGETS * torch.nan, loss=lambda o, t: ((o - t[:, None]) ** 2).sum(1)),
         "the gradient of example 0 and 11 more is not finite",
     ),
-    "groups in a list": (lambda: gradient_gram(net(), X, Y, groups=["0"]), "groups is a list, expected a dict"),
+    **{f"groups, {said}": (lambda given=given: gradient_gram(net(), X, Y, **given), said) for said, given in {
+        "groups is a list, expected a dict alone": {"groups": ["0"]},
+        "groups is empty, expected a dict alone": {"groups": {}},
+        "groups is given with per_layer=True, expected a dict alone": {"groups": {"a": "0"}, "per_layer": True},
+        r"group 'b' is \[\], expected names of layers, at least one": {"groups": {"a": ["0"], "b": []}},
+        "group 'a' is None, expected names of layers": {"groups": {"a": None}},
+        "unknown layer '0.weight': ": {"groups": {"a": ["0.weight"]}},
+        "group 'a' is .*, at least one and none twice": {"groups": {"a": ["0", "2", "0"]}},
+    }.items()},
     "examples as a sequence": (
         lambda: gradient_gram(Net(lambda s, x: s.memory(x)[0], memory=nn.GRU(8, 3)).double(), X, Y),
         "the network mixes the examples of a batch",

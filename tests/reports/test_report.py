@@ -126,11 +126,19 @@ def test_beside_networks_of_its_kind_and_loss_there_is_no_warning():
     assert unequal.startswith("This comparison is not a fair one: your network's training loss is 0.4, theirs 0.05")
 
 
+class Noise(nn.Module):
+    def forward(self, x):
+        return x + torch.randn_like(x)
+
+
 def test_what_cannot_be_computed_says_why_and_the_rest_goes_on(digits, tmp_path):
     model = models.build("mlp", num_classes=10, in_shape=(1, 8, 8), widths=[8], activation="tanh", seed=0)
     lenses, _ = numbers(reports.report(model, digits, out=tmp_path / "a.html", **SMALL))
     assert "the network has no gates (its activations: Tanh)" in lenses["paths"]["refused"]
     assert "no gates" in (tmp_path / "a.html").read_text()
+    model.append(Noise())
+    random, _ = numbers(reports.report(model, digits, out=tmp_path / "b.html", **SMALL))
+    assert all("draws at random when it is run, in '" in random[name]["refused"] for name in ("fit", "stiffness"))
     assert lenses["stiffness"]["refused"] == "" and "samples, then bisection" in lenses["intervals"]["notes"][0].lower()
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
+import random
+import re
 import time
 from itertools import pairwise
 
@@ -211,15 +213,41 @@ class Given(nn.Sequential):
         return self.function(super().forward(x))
 
 
-@pytest.mark.parametrize("function", [lambda x: x.softmax(1), torch.sigmoid], ids=["softmax", "sigmoid"])
-def test_probabilities_that_the_cross_entropy_takes_for_logits_are_told_of(digits, config, function):
-    with pytest.warns(UserWarning, match="outputs are probabilities, and the cross-entropy takes them for logits"):
-        fit(Given(function), digits, config, device="cpu")
+class Counted(nn.BatchNorm1d):
+    """A batch-norm that stays in train mode."""
+
+    def train(self, mode=True):
+        return super().train(True)
 
 
-def test_log_probabilities_are_logits(digits, config, recwarn):
-    fit(Given(lambda x: x.log_softmax(1)), digits, config, device="cpu")
-    assert not [one for one in recwarn if "probabilities" in str(one.message)]
+PROBABILITIES = "outputs are probabilities, and the cross-entropy takes them for logits"
+CHANCE = (
+    "in eval mode too, the network draws at random when it is run,{} so that .* all losses and accuracies depend on it"
+)
+OTHERS = "in eval mode too, an example's outputs depend on the others of its batch"
+TOLD = {
+    "softmax": (lambda: Given(lambda x: x.softmax(1)), PROBABILITIES),
+    "sigmoid": (lambda: Given(torch.sigmoid), PROBABILITIES),
+    "dropout": (lambda: nn.Sequential(Given(nn.functional.dropout)), CHANCE.format(r" in '0' \(Given\),")),
+    "noise": (lambda: Given(lambda x: x + torch.randn_like(x)), CHANCE.format("")),
+    "Python's chance": (lambda: Given(lambda x: x * random.random()), CHANCE.format("")),
+    "the batch": (lambda: Given(lambda x: x - x.mean(0)), OTHERS),
+    "batch-norm": (lambda: Given(nn.BatchNorm1d(10, track_running_stats=False)), OTHERS),
+    "buffer": (lambda: Given(Counted(10)), "in eval mode too, the network changes its buffer 'function.num_batches"),
+}
+
+
+@pytest.mark.parametrize("case", TOLD)
+def test_outputs_that_are_no_logits_of_an_example_are_told_of(digits, config, case):
+    make, said = TOLD[case]
+    with pytest.warns(UserWarning, match=said):
+        fit(make(), digits, config, device="cpu")
+
+
+@pytest.mark.parametrize("function", [lambda x: x.log_softmax(1), nn.Dropout(), nn.BatchNorm1d(10)])
+def test_logits_of_an_example_are_not_told_of(digits, config, recwarn, function):
+    fit(Given(function), digits, config, device="cpu")
+    assert not [one for one in recwarn if re.search("probabilities|eval mode", str(one.message))]
 
 
 NORM = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 10))

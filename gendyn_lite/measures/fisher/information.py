@@ -13,6 +13,7 @@ from gendyn_lite.measures.fisher.squares import Squares
 from gendyn_lite.measures.per_example import checks, guards, layers
 from gendyn_lite.measures.per_example.layers import Layer, Use
 from gendyn_lite.measures.per_example.passes import Loss, cross_entropy, visit
+from gendyn_lite.measures.per_example.unchanged import digests
 from gendyn_lite.models.logits import tell_of_probabilities
 
 KINDS = ("empirical", "true", "monte_carlo")
@@ -72,7 +73,7 @@ def diagonal(
     total = DiagonalSum(model, kind=kind, **options)
     size = batch_size or _batch_size(model, inputs, total.squares_bytes)
     for part in zip(inputs.split(size), labels.split(size), strict=True):
-        total.add(*part)
+        total._add_same(*part)
     return total.mean()
 
 
@@ -117,7 +118,7 @@ class DiagonalSum:
         checks.check_name("precision", precision, PRECISIONS)
         checks.check_whole("samples", samples)
         guards.check_model(model)
-        self.count = 0
+        self.count, self._first = 0, dict[str, bytes]()
         self._model, self._kind, self._samples, self._loss, self._output = model, kind, samples, loss, output
         self._values = {name: value for name, value in model.named_parameters() if value.requires_grad}
         self._device = layers.first_trainable(model).device
@@ -127,9 +128,23 @@ class DiagonalSum:
         self.squares_bytes = sum(v.numel() * max(v.element_size(), 4) for v in self._values.values())
 
     def add(self, x: Tensor, y: Tensor) -> None:
-        """Add a batch, which may be empty: inputs [b, ...] and labels [b] (ignored if the kind draws its own)."""
+        """Add a batch, which may be empty: inputs [b, ...] and labels [b] (ignored if the kind draws its own).
+
+        Raises:
+            UserError: The network has changed since the first batch; or as for `diagonal`.
+        """
         if not len(x):
             return
+        guards.check_eval(self._model)
+        now = digests(self._model)
+        self._first = now if self.count == 0 else self._first
+        if moved := [name for name in {**self._first, **now} if self._first.get(name) != now.get(name)]:
+            why = "make a new DiagonalSum for each state of the network"
+            raise UserError(f"{moved[0]!r} of the network has changed since the first batch: {why}")
+        self._add_same(x, y)
+
+    def _add_same(self, x: Tensor, y: Tensor) -> None:
+        """Add a batch without asking whether the network has changed, which takes a look at every weight."""
         x, y = checks.usable(x), checks.usable(y)
         with guards.reading(self._model, self._output):
             losses = self._losses(x)

@@ -1,15 +1,13 @@
-"""Checks that each output and loss depends on its example only, and that a run is not random and changes no buffers."""
+"""Checks that each output and loss depends on its example only."""
 
 from __future__ import annotations
 
 import contextlib
-import random
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, cast
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import vmap
@@ -19,6 +17,7 @@ from gendyn_lite.measures.per_example.alone import MIXES, TOLERANCE, lone
 from gendyn_lite.measures.per_example.checks import usable
 from gendyn_lite.measures.per_example.rowwise import RowWise, mixing
 from gendyn_lite.measures.per_example.unchanged import of_libraries
+from gendyn_lite.models.logits import unmoved
 
 
 def check_alone(model: nn.Module, x: Tensor, *, seen: bool = False) -> None:
@@ -232,45 +231,6 @@ def _same_rows(found: Tensor, expected: Tensor) -> Tensor:
     size = expected.abs().nan_to_num(0.0, 0.0).mean(1, keepdim=True)  # other checks report infinity and NaN
     near = (found - expected).abs() <= rtol * (expected.abs() + size)
     return (near | (found == expected) | (found.isnan() & expected.isnan())).all(1)
-
-
-@contextmanager
-def unmoved(model: nn.Module, x: Tensor) -> Iterator[None]:
-    """Refuse a network that draws random numbers or changes its buffers when it is run inside the context.
-
-    The output of such a network is not determined by its weights and inputs.
-
-    Args:
-        model: The network.
-        x: Its inputs, which determine the device whose generator is watched.
-
-    Raises:
-        UserError: A buffer, or the state of a random generator of torch, Python or NumPy, has changed.
-
-    >>> class Noisy(nn.Linear):
-    ...     def forward(self, x):
-    ...         return super().forward(torch.nn.functional.dropout(x, 0.5))
-    >>> with unmoved(network := Noisy(2, 3), torch.eye(2)):
-    ...     _ = network(torch.eye(2))
-    Traceback (most recent call last):
-    gendyn_lite.errors.UserError: the network draws at random when it is run, so that it has no output of its own: ...
-    """
-    places = {name: (buffer, buffer._version) for name, buffer in model.named_buffers() if not buffer.is_inference()}
-    before = _generators(x.device)
-    yield
-    if before != _generators(x.device):
-        why = "so that it has no output of its own: switch that off (F.dropout needs training=self.training)"
-        raise UserError(f"the network draws at random when it is run, {why}")
-    for name, buffer in model.named_buffers():
-        if name in places and (buffer is not places[name][0] or buffer._version != places[name][1]):
-            raise UserError(f"the network changes its buffer {name!r} when it is run: call model.eval() first")
-
-
-def _generators(device: torch.device) -> list[object]:
-    """Return the states of the generators that a network on a device may use: those of torch, Python and NumPy."""
-    states = [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
-    _, key, *place = cast("tuple[Any, ...]", np.random.get_state(legacy=True))
-    return [*(bytes(state.numpy()) for state in states), random.getstate(), bytes(key), place]
 
 
 ASKED = 32  # most examples whose loss is computed one by one

@@ -16,7 +16,7 @@ from torch.utils.checkpoint import CheckpointError
 
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures.per_example.alone import FITTED, TOLERANCE, Lone, Loss, cross_entropy, frozen, gradients
-from gendyn_lite.measures.per_example.apart import Look, check_all_rows, check_alone, check_loss, check_rows, unmoved
+from gendyn_lite.measures.per_example.apart import Look, check_all_rows, check_alone, check_loss, check_rows
 from gendyn_lite.measures.per_example.beside import Beside
 from gendyn_lite.measures.per_example.checks import check_logits, dtype_name, usable
 from gendyn_lite.measures.per_example.lag import lag_is_told
@@ -24,7 +24,7 @@ from gendyn_lite.measures.per_example.layers import Plan, seen, warn
 from gendyn_lite.measures.per_example.rowwise import RowWise
 from gendyn_lite.measures.per_example.taps import OnLayer, Taps
 from gendyn_lite.measures.per_example.unchanged import hooks_of_all, state
-from gendyn_lite.models.logits import tell_of_probabilities
+from gendyn_lite.models.logits import tell_of_probabilities, unmoved
 from gendyn_lite.threads import keep_freed_memory
 
 OnGradients = Callable[[str, Tensor], None]

@@ -72,6 +72,20 @@ def _of_torch(function: object) -> bool:
     return (getattr(function, "__module__", None) or "torch").startswith("torch")
 
 
+def digests(model: nn.Module) -> dict[str, bytes]:
+    """Return a digest of each parameter and buffer by name, which tells of changes that no version does.
+
+    A fused optimizer's step and writes to ``.data`` are such changes.
+
+    >>> model = nn.Linear(1, 1)
+    >>> before = digests(model)
+    >>> model.bias.data += 1
+    >>> [name for name, value in digests(model).items() if value != before[name]]
+    ['bias']
+    """
+    return {name: _digest(value) for held in (model.named_parameters(), model.named_buffers()) for name, value in held}
+
+
 def _digest(value: Tensor) -> bytes:
     """A tensor's memory, of a large one sums of every `COLUMNS`th whole number in it: other ones if an entry is."""
     held = value.detach().resolve_conj().resolve_neg().reshape(-1).view(torch.uint8)

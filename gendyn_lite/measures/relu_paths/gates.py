@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakIdKeyDictionary
 
-from gendyn_lite.errors import UserError, unknown_name
+from gendyn_lite.errors import UserError, shown, unknown_name
 from gendyn_lite.measures.per_example.axes import tensors_in
 from gendyn_lite.measures.per_example.axis_rules import ATTENTION, BENT, NORMS
 from gendyn_lite.measures.per_example.checks import check_whole, dtype_name
@@ -268,11 +268,13 @@ def check_images(x: Tensor, batch_size: int = 1) -> None:
 
 
 def check_layers(model: nn.Module, seen: Sequence[str], layers: Sequence[str] | None) -> None:
-    """Refuse a network without gates, and unknown names of layers."""
+    """Refuse a network without gates, unknown names of layers, and no names."""
     if not seen:
         others = {type(m).__name__ for m in model.modules() if type(m).__module__.endswith("modules.activation")}
         has = f" (its activations: {', '.join(sorted(others))})" if others else ""
         raise UserError(f"the network has no gates{has}: paths need ReLU, LeakyReLU or the like (modules, or F.relu)")
+    if isinstance(layers, str) or (layers is not None and not layers):
+        raise UserError(f"layers is {shown(layers)}, expected a list of names, at least one, or None for all")
     for name in layers or ():
         if name not in seen:
             raise unknown_name("gate layer", name, seen)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gendyn_lite.errors import UserError
+from gendyn_lite.measures.per_example.checks import dtype_name
 from gendyn_lite.measures.relu_paths.gates import check_images, uncompiled
 from gendyn_lite.measures.relu_paths.image_functions import ImageFunctions, image_functions
 from gendyn_lite.measures.relu_paths.similarity import of_pairs
@@ -90,17 +91,17 @@ def function_correlation(outputs: Tensor, reference: Tensor) -> Tensor:
         float64 [b], in [−1, 1]; NaN where an output is not finite.
 
     Raises:
-        UserError: The shapes do not fit, or there are fewer than two inputs.
+        UserError: The shapes do not fit, there are fewer than two inputs or no outputs, or values are not real numbers.
 
     >>> f = torch.tensor([[[0.0], [1.0], [2.0]], [[3.0], [2.0], [1.0]], [[1.0], [1.0], [1.0]]])
     >>> function_correlation(f, f[0]).round().tolist()
     [1.0, -1.0, 0.0]
     """
-    if outputs.dim() != 3 or reference.shape[-2:] != outputs.shape[1:] or outputs.shape[1] < 2:
-        shapes = f"outputs are {list(outputs.shape)} and the reference {list(reference.shape)}"
-        raise UserError(f"{shapes}, expected [b, m, k] and [m, k] with at least two inputs m")
-    a, b = (_centred(one.double()) for one in (outputs, reference))
-    return (a * b).sum((-2, -1))
+    _check_outputs(outputs)
+    if reference.shape not in (outputs.shape, outputs.shape[1:]) or reference.is_complex():
+        shapes = f"the reference is {_kind(reference)} and outputs {_kind(outputs)}"
+        raise UserError(f"{shapes}, expected [b, m, k] or [m, k] with the same inputs and outputs, real numbers")
+    return (_centred(outputs) * _centred(reference)).sum((-2, -1)).clamp(-1, 1)
 
 
 def pairwise_correlation(outputs: Tensor) -> Tensor:
@@ -110,19 +111,19 @@ def pairwise_correlation(outputs: Tensor) -> Tensor:
         outputs: Outputs of b functions at m inputs, [b, m, k].
 
     Returns:
-        float64 [b, b], in [−1, 1].
+        float64 [b, b], in [−1, 1]; 0 in the row and column of a function that does not depend on the input (where
+        `numpy.corrcoef` gives NaN), and NaN in those of one with an output that is not finite.
 
     Raises:
-        UserError: There are fewer than two inputs.
+        UserError: There are fewer than two inputs or no outputs, or values are not real numbers.
 
     >>> f = torch.tensor([[[0.0], [1.0]], [[1.0], [0.0]]])
     >>> pairwise_correlation(f).round().tolist()
     [[1.0, -1.0], [-1.0, 1.0]]
     """
-    if outputs.dim() != 3 or outputs.shape[1] < 2:
-        raise UserError(f"outputs are {list(outputs.shape)}, expected [b, m, k] with at least two inputs m")
-    flat = _centred(outputs.double()).flatten(1)
-    return flat @ flat.T
+    _check_outputs(outputs)
+    flat = _centred(outputs).flatten(1)
+    return (flat @ flat.T).clamp(-1, 1)
 
 
 def alone(model: nn.Module, update: Mapping[str, Tensor]) -> nn.Module:
@@ -202,8 +203,23 @@ def isolation_probe(
 
 def _centred(outputs: Tensor) -> Tensor:
     """Subtract the mean over inputs from outputs [..., m, k] and scale to norm 1; 0 if only rounding is left."""
+    eps = torch.finfo(outputs.dtype if outputs.is_floating_point() else torch.float64).eps
+    least = max(1e-12, 4 * eps * (outputs.shape[-2] * outputs.shape[-1]) ** 0.5)
+    outputs = outputs.double()
     size = outputs.abs().amax((-2, -1), keepdim=True)
     scaled = outputs / torch.where(size > 0, size, 1.0)  # since squares of tiny outputs would underflow
     left = scaled - scaled.mean(-2, keepdim=True)
     norm = left.norm(dim=(-2, -1), keepdim=True)
-    return torch.where(norm <= 1e-12, 0.0, left / torch.where(norm > 0, norm, 1.0))
+    return torch.where(norm <= least, 0.0, left / torch.where(norm > 0, norm, 1.0))
+
+
+def _check_outputs(outputs: Tensor) -> None:
+    """Refuse outputs that are not real numbers [b, m, k] at two or more inputs."""
+    good = isinstance(outputs, Tensor) and not outputs.is_complex() and outputs.dim() == 3
+    if not good or outputs.shape[1] < 2 or not outputs.shape[2]:
+        raise UserError(f"outputs are {_kind(outputs)}, expected real numbers [b, m, k] with at least two inputs m")
+
+
+def _kind(values: object) -> str:
+    """Return dtype and shape of a tensor, or another type's name."""
+    return f"{dtype_name(values)} {list(values.shape)}" if isinstance(values, Tensor) else type(values).__name__

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import nullcontext
 from typing import Any, TypeVar
 
 import torch
@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from gendyn_lite.errors import UserError, first_line
-from gendyn_lite.measures.per_example.apart import ANOTHER, check_half, same_row, unmoved
+from gendyn_lite.measures.per_example.apart import ANOTHER, check_half, same_row
 from gendyn_lite.measures.per_example.guards import check_eval, given
 from gendyn_lite.measures.per_example.lag import lag_is_told
 from gendyn_lite.measures.per_example.layers import hooked
 from gendyn_lite.measures.per_example.unchanged import of_libraries
 from gendyn_lite.measures.relu_paths.gates import Gate, Gates, Unseen, check_images, check_layers, uncompiled
 from gendyn_lite.measures.relu_paths.packed import PackedPaths, fingerprint, of_images
+from gendyn_lite.models.logits import unmoved
 
 BATCH = 128
 T = TypeVar("T")
@@ -183,9 +184,7 @@ def _by_layer(
             batch = x[start : start + batch_size]
             count = len(batch)
             apart = Unseen(model, batch) if start == 0 else None
-            with ExitStack() as stack:
-                for check in (unmoved(model, batch), apart) if apart is not None else ():
-                    stack.enter_context(check)
+            with apart or nullcontext():
                 out = run_gated(model, batch, visit, apart)
             _check_output(out, start)
             _check_gates(largest, start)
@@ -296,14 +295,16 @@ def run_gated(model: nn.Module, x: Tensor, visit: Callable[[Gate], Tensor], unse
     """Run a network with every gate passed to `visit`, and return its output; `unseen` as for `Gates`.
 
     Raises:
-        UserError: Dropout or batch-norm is in train mode, or the network does not take the images.
+        UserError: Dropout or batch-norm is in train mode, or the network does not take the images, draws at random or
+            changes its buffers.
     """
     check_eval(model)
-    device = next((value.device for value in model.parameters()), x.device)
+    x = x.to(next((value.device for value in model.parameters()), x.device))
     try:
         gates = Gates(model, visit, unseen)
-        with lag_is_told(model), gates, hooked(model.modules(), gates.leave, gates.enter, always_call=True):
-            out = model(x.to(device))
+        hooks = hooked(model.modules(), gates.leave, gates.enter, always_call=True)
+        with unmoved(model, x), lag_is_told(model), gates, hooks:
+            out = model(x)
         gates.warn()
         return out
     except UserError:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -47,7 +48,7 @@ class Pairs(NamedTuple):
 
     def _correlation(self, measure: Callable[..., Any], which: str) -> float:
         values, distance = getattr(self, which).cpu().numpy(), self.distance.cpu().numpy()
-        if values.min() == values.max() or distance.min() == distance.max():  # a single pair too
+        if any(np.ptp(one) <= 1e-12 * np.abs(one).max() for one in (values, distance)):  # of a single pair, of rounding
             return float("nan")
         return float(measure(distance, values).statistic)
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures.per_example.passes import Loss, cross_entropy
+from gendyn_lite.measures.per_example.unchanged import digests
 from gendyn_lite.measures.relu_paths.image_functions import ImageFunctions, image_functions
 
 
@@ -137,7 +138,7 @@ class WeightHistory:
         self.steps: list[Step] = []
         trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
         self._initial = {name: value.detach().clone() for name, value in trained.items()}
-        self._batches, self._labels, self._loss = batches, labels, loss
+        self._batches, self._labels, self._loss, self._last = batches, labels, loss, digests(model)
         self._epoch, self._iterator, self._open = 0, iter(()), False
 
     def record(self, model: nn.Module, x: Tensor, y: Tensor, *, images: Tensor | None = None) -> None:
@@ -150,12 +151,14 @@ class WeightHistory:
             images: Indices by which `image` finds them, int64 [b]; None for 0 … b − 1.
 
         Raises:
-            UserError: The step before was not closed by ``after_step``; or as for `image_functions`.
+            UserError: The step before was not closed by ``after_step``, or weights have changed since; or as for
+                `image_functions`.
         """
         if self._open:
             raise UserError("the step before was not closed: call after_step(model, optimizer) after optimizer.step()")
-        if not self.steps:
-            _check_same(self._initial, model)
+        now, since = digests(model), f"step {len(self.steps)} was recorded" if self.steps else "the history was made"
+        if moved := [name for name in self._initial if now.get(name) != self._last[name]]:
+            raise UserError(f"{moved[0]} has changed since {since}: record every step, from before training on")
         numbers = torch.arange(len(x)) if images is None else images.detach().cpu()
         functions = image_functions(model, x, y, step_size=1 / len(x), loss=self._loss)
         self.steps.append(Step(numbers, functions))
@@ -190,7 +193,7 @@ class WeightHistory:
                 raise UserError(f"the optimizer does not hold {name!r}: freeze it first, or add it")
         step = self.steps[-1]
         step.rate, step.momentum, step.weight_decay = sgd_settings(optimizer)
-        self._open = False
+        self._open, self._last = False, digests(model)
 
     def weights(self, upto: int | None = None) -> dict[str, Tensor]:
         """Rebuild the weights after the first `upto` steps (all by default), in float64 by parameter.
@@ -249,10 +252,3 @@ def _add(total: dict[str, Tensor], steps: Sequence[Step], choose: Callable[[Tens
         for name, value in step.functions.total(-coefficient * chosen).items() if chosen.any() else ():
             total[name] += value
     return total
-
-
-def _check_same(initial: dict[str, Tensor], model: nn.Module) -> None:
-    """Check that a network still has its initial weights."""
-    for name, value in model.named_parameters():
-        if name in initial and not torch.equal(value.detach(), initial[name].to(value.device)):
-            raise UserError(f"{name} has changed since the history was made: make it from the network before training")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from gendyn_lite.errors import UserError, unknown_name
+from gendyn_lite.errors import UserError, shown, unknown_name
 from gendyn_lite.measures.per_example import checks, guards, layers
 from gendyn_lite.measures.per_example.alone import gradients
 from gendyn_lite.measures.per_example.factors import Workspace
@@ -57,7 +57,8 @@ def gradient_gram(
 
     Raises:
         UserError: Batch-norm or dropout is in train mode; there are fewer than two examples; a label is out of range;
-            the network is on another device; a gradient is not finite; or the matrix would not fit in memory.
+            the network is on another device; a gradient is not finite; the matrix would not fit in memory; or a group
+            is empty, or has a name twice or one that is of no layer.
 
     Source: Fort et al. (2019), Stiffness: A New Perspective on Generalization in Neural Networks, Sec. 2.
 
@@ -82,11 +83,15 @@ def _targets(model: nn.Module, per_layer: bool, groups: Mapping[str, Sequence[st
     known = layers.layer_names(model)
     if groups is None:
         return {layer: [layer if per_layer else WHOLE] for layer in known}
-    if not isinstance(groups, Mapping):
-        raise UserError(f"groups is a {type(groups).__name__}, expected a dict: name of a group → names of layers")
+    if per_layer or not isinstance(groups, Mapping) or not groups:
+        told = "given with per_layer=True" if per_layer else f"a {type(groups).__name__}" if groups else "empty"
+        raise UserError(f"groups is {told}, expected a dict alone: name of a group → names of layers")
     found: dict[str, list[str]] = {layer: [] for layer in known}
-    for name, members in groups.items():
-        for member in [members] if isinstance(members, str) else members:
+    for name, held in groups.items():
+        members = [held] if isinstance(held, str) else held
+        if not isinstance(members, Collection) or not 0 < len(set(members)) == len(members):
+            raise UserError(f"group {name!r} is {shown(held)}, expected names of layers, at least one and none twice")
+        for member in members:
             inside = [layer for layer in known if layer == member or layer.startswith(f"{member}.")]
             if not inside:
                 raise unknown_name("layer", member, known)

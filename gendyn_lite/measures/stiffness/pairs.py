@@ -234,7 +234,7 @@ def by_distance(
         The bins, from near to far.
 
     Raises:
-        UserError: There are more bins than pairs, there is no pair, a distance is NaN, or the shapes differ.
+        UserError: There are more bins than pairs, there is no pair, a distance is not finite, or the shapes differ.
 
     Source: Fort et al. (2019), Fig. 6.
 
@@ -261,7 +261,7 @@ def critical_length(
 ) -> Estimate:
     """Estimate the dynamical critical length ξ: the distance at which a straight line fitted to stiffness crosses zero.
 
-    It is NaN if stiffness does not fall with distance.
+    It is NaN if stiffness does not fall with distance, as where all distances are equal.
 
     Args:
         stiffness: Sign or cosine stiffness, [n, n].
@@ -274,7 +274,7 @@ def critical_length(
         ξ in units of the distances, and the ends of its interval.
 
     Raises:
-        UserError: There is no pair, a distance is NaN, or the shapes differ.
+        UserError: There is no pair, a distance is not finite, or the shapes differ.
 
     Source: Fort et al. (2019), Sec. 2.4 and Fig. 7.
 
@@ -283,14 +283,15 @@ def critical_length(
     2.0
     """
     chosen = _upper(stiffness, distances, pairs).double()
-    s, d = stiffness.double(), distances.double()
+    s, d = stiffness.double(), torch.where(chosen > 0, distances.double(), 0)  # others need not be finite
     parts = [chosen, chosen * d, chosen * s, chosen * d * d, chosen * d * s]
     return _estimate(_crossing, parts, False, resamples, seed)
 
 
 def _crossing(count: Tensor, d: Tensor, s: Tensor, dd: Tensor, ds: Tensor) -> Tensor:
     """Return where the least-squares line of s against d crosses 0, from sums over pairs; NaN if it does not fall."""
-    slope = (count * ds - d * s) / (count * dd - d * d)
+    spread = count * dd - d * d
+    slope = (count * ds - d * s) / torch.where(spread > 1e-12 * count * dd, spread, torch.nan)  # NaN of equal distances
     start = (s - slope * d) / count
     return torch.where(slope < 0, -start / slope, torch.nan)
 
@@ -305,6 +306,6 @@ def _upper(stiffness: Tensor, distances: Tensor, pairs: Tensor | None) -> Tensor
     chosen = mask.triu(1)
     if not chosen.any():
         raise UserError("there is no pair of different examples to average over")
-    if distances[chosen].isnan().any():
-        raise UserError("a distance is NaN, so that the pairs have no order: are the inputs finite?")
+    if not distances[chosen].isfinite().all():
+        raise UserError("a distance is not finite (NaN or infinity): are the inputs finite?")
     return chosen

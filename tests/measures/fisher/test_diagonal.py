@@ -87,7 +87,31 @@ BAD = {  # network, inputs and labels, options
 }
 
 
+def changed(change):
+    """Add a batch, change the network, and add another."""
+    model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), nn.Dropout()).double().eval()
+    total = fisher.DiagonalSum(model)
+    total.add(*TWO)
+    change(model)
+    total.add(*TWO)
+
+
+def step(model):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, fused=True)  # whose steps raise no version
+    F.cross_entropy(model(TWO[0]), TWO[1]).backward()
+    optimizer.step()
+
+
+SINCE = " of the network has changed since the first batch: make a new DiagonalSum for each state of the network"
+CHANGED = {
+    "a step": (step, f"'0.weight'{SINCE}"),
+    "a write to data": (lambda model: model[0].bias.data.mul_(2), f"'0.bias'{SINCE}"),
+    "a buffer": (lambda model: model[1].running_mean.add_(1), f"'1.running_mean'{SINCE}"),
+    "another layer": (lambda model: model.append(nn.Linear(3, 3).double()), f"'3.weight'{SINCE}"),
+    "train mode again": (lambda model: model[2].train(), r"'2' \(Dropout\) is in train mode"),
+}
 BAD_CALLS = {name: (fisher.diagonal, (row[0], *row[1]), row[2], row[3]) for name, row in BAD.items()}
 BAD_CALLS["train mode"] = fisher.DiagonalSum, (nn.BatchNorm1d(3),), {}, r"\(BatchNorm1d\) is in train mode"
+BAD_CALLS |= {name: (changed, (change,), {}, said) for name, (change, said) in CHANGED.items()}
 BAD_CALLS["no batches"] = fisher.DiagonalSum(linear()).mean, "there is no example to take the Fisher information of"
 test_bad_input_is_one_line = pytest.mark.filterwarnings("ignore:no formula")(refused(BAD_CALLS))

@@ -143,6 +143,10 @@ REFUSED = {
     "image": (lambda: recorded().image(9), "image 9 was in no batch of the 1 recorded steps"),
     "step": (lambda: recorded().weights(5), "step 5 is missing from the history: it has 1 steps"),
     "open": (lambda: recorded(times=2), "the step before was not closed: call after_step"),
+    "between": (
+        lambda: recorded().record(linear(), *batch((6,), 4)),
+        "weight has changed since step 1 was recorded: record every step",
+    ),
     "late": (lambda: recorded(moved=1), "weight has changed since the history was made"),
     "no-batches": (lambda: recorded()(linear(), epoch=1, step=1), "needs batches and labels"),
     "half": (lambda: WeightHistory(linear(), labels=torch.arange(3)), "give both batches and labels"),

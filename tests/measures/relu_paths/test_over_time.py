@@ -183,9 +183,12 @@ def test_overlap_and_distance_pair_by_pair():
     assert found.rank_correlation("cosine") == pytest.approx(spearmanr(found.distance, found.cosine).statistic)
     both = torch.stack([found.distance, found.overlap.double()])
     assert found.linear_correlation() == pytest.approx(float(torch.corrcoef(both)[0, 1]))
-    assert math.isnan(
-        relu_paths.overlap_and_distance(torch.ones_like(paths), x).rank_correlation()
-    )  # a constant overlap
+    turned, _ = torch.linalg.qr(images(7, (7,)).double())  # orthonormal: distances are equal up to rounding
+    for pairs in (
+        relu_paths.overlap_and_distance(torch.ones_like(paths), x),
+        relu_paths.overlap_and_distance(paths, turned),
+    ):
+        assert math.isnan(pairs.rank_correlation()) and math.isnan(pairs.linear_correlation())
 
 
 def test_ranks_by_sorting_one_by_one():

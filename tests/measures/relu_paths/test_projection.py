@@ -6,6 +6,7 @@ import copy
 import math
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -73,6 +74,19 @@ def test_what_is_not_finite_correlates_with_nothing(value):
     outputs = torch.tensor([[[0.0], [1.0], [2.0]], [[0.0], [1.0], [value]]])
     assert relu_paths.function_correlation(outputs, outputs[0]).isnan().tolist() == [False, True]
     assert relu_paths.pairwise_correlation(outputs).isnan().tolist() == [[False, True], [True, True]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.filterwarnings("ignore:invalid value encountered in divide")
+def test_a_constant_up_to_rounding_correlates_with_nothing_and_no_correlation_is_above_1(dtype):
+    outputs = torch.randn(40, 50, 1, generator=torch.Generator().manual_seed(0), dtype=dtype)
+    constant = 1 + torch.finfo(dtype).eps * (outputs[1] > 0)
+    outputs[0], outputs[2] = 3, constant
+    found, expected = relu_paths.pairwise_correlation(outputs), np.corrcoef(outputs[..., 0].double().numpy())
+    assert (found[[0, 2]] == 0).all() and (found[:, [0, 2]] == 0).all() and np.isnan(expected[0]).all()
+    rest = [i for i in range(40) if i not in (0, 2)]
+    np.testing.assert_allclose(found[rest][:, rest], expected[rest][:, rest], atol=1e-12)
+    assert found.max() <= 1 and relu_paths.function_correlation(outputs, outputs).max() <= 1
 
 
 def test_an_isolated_network_has_one_images_weights_alone():
@@ -178,6 +192,11 @@ def test_along_a_path_a_network_is_affine_unless_something_else_bends(layers, af
     assert (bent < 1e-9) == affine and hessian(lambda at: model(at).detach(), x) > 1e-3
 
 
+class Noise(nn.Module):
+    def forward(self, x):
+        return x + torch.randn_like(x)
+
+
 MODEL, X, EYE = nets.Functional(), nets.images(3, (6,)), torch.eye(3)
 PATHS = relu_paths.record_paths(MODEL, X)
 GATE = PATHS["gate"]
@@ -190,10 +209,30 @@ CHANGED = {
 }
 REFUSED = {said: (relu_paths.forward_with_paths, (MODEL, X, paths), {}, said) for said, paths in CHANGED.items()}
 REFUSED |= {
+    "chance": (
+        lambda: relu_paths.forward_with_paths(nn.Sequential(nn.ReLU(), Noise()), EYE, {"0": EYE > 0}),
+        r"draws at random when it is run, in '1' \(Noise\)",
+    ),
     "name": (lambda: relu_paths.isolated_network(nn.Linear(2, 2), {"w": EYE}), "no such parameter: it is of another"),
     "shape": (lambda: relu_paths.isolated_network(nn.Linear(2, 2), {"weight": EYE}), r"the network \[2, 2\]"),
     "outputs": (lambda: relu_paths.function_correlation(torch.zeros(2, 3, 4), EYE), r"expected \[b, m, k\]"),
     "one-input": (lambda: relu_paths.pairwise_correlation(torch.zeros(2, 1, 4)), "at least two inputs"),
+    "no output": (
+        lambda: relu_paths.pairwise_correlation(torch.zeros(2, 3, 0)),
+        r"outputs are float32 \[2, 3, 0\], exp",
+    ),
+    "complex": (
+        lambda: relu_paths.pairwise_correlation(torch.zeros(2, 3, 1) * 1j),
+        r"outputs are complex64 \[2, 3, 1\]",
+    ),
+    "array": (
+        lambda: relu_paths.pairwise_correlation(np.zeros((2, 3, 1))),
+        "outputs are ndarray, expected real numbers",
+    ),
+    "references": (
+        lambda: relu_paths.function_correlation(torch.zeros(2, 3, 3), torch.zeros(1, 2, 3, 3)),
+        r"the reference is float32 \[1, 2, 3, 3\] and outputs float32 \[2, 3, 3\]",
+    ),
 }
 
 

@@ -212,6 +212,11 @@ REFUSED = {
     "functional-dropout": (lambda: record(DROPPING, SIX), "dropout in .* is in train mode"),
     "batch-norm": (lambda: record(conv(), images(2, (2, 8, 8))), r"'1' \(BatchNorm2d\) is in train mode, where an"),
     "layer": (lambda: record(Functional(), SIX, layers=["gat"]), "unknown gate layer 'gat': did you mean 'gate'"),
+    "no layer": (
+        lambda: record(Functional(), SIX, layers=[]),
+        r"layers is \[\], expected a list of names, at least one",
+    ),
+    "a text": (lambda: record(Functional(), SIX, layers="gate2"), "layers is 'gate2', expected a list of names"),
     "uint8": (lambda: record(Functional(), torch.zeros(2, 6).byte()), "x is uint8: standardize it"),
     "1d": (lambda: record(Functional(), torch.zeros(6)), r"x is \[6\], expected images \[n, ...\]"),
     "empty": (lambda: record(Functional(), images(0, (6,))), "n ≥ 1"),

@@ -112,6 +112,11 @@ def test_the_critical_length_of_a_straight_line_is_where_it_crosses():
     assert [found.mean, found.low, found.high] == pytest.approx([0.4, 0.4, 0.4])
     rising = stiffness.critical_length(distances, distances, resamples=10)
     assert math.isnan(rising.mean)
+    equal = torch.full_like(distances, 0.3)
+    assert math.isnan(stiffness.critical_length(distances, equal, resamples=10).mean)
+    near = distances < 0.5
+    unknown = torch.where(near, distances, torch.nan)
+    assert stiffness.critical_length(0.6 - 1.5 * distances, unknown, near).mean == pytest.approx(0.4)
 
 
 def test_bins_hold_equally_many_pairs_and_their_means_by_the_distances_of_the_definition():
@@ -237,7 +242,13 @@ REFUSED = {
     "class": (stiffness.by_class, (ONES[3, 3], Y[:3]), {"num_classes": 2}, r"labels are \[0, 1, 2\], expected .* to 1"),
     "class-count": (stiffness.by_class, (ONES[3, 3], Y[:2]), {"num_classes": 2}, "2 and 2 labels for a matrix"),
     "distance": (stiffness.pair_distances, (X,), {"kind": "euclid"}, "unknown distance 'euclid': did you mean"),
-    "distance-nan": (stiffness.by_distance, (ONES[2, 2], NAN), {"bins": 1}, "a distance is NaN"),
+    "distance-nan": (stiffness.by_distance, (ONES[2, 2], NAN), {"bins": 1}, "a distance is not finite"),
+    "distance-infinite": (
+        stiffness.critical_length,
+        (ONES[2, 2], math.inf * ONES[2, 2]),
+        {},
+        "a distance is not finite",
+    ),
     "bins": (stiffness.by_distance, (ONES[2, 2], ONES[2, 2]), {"bins": 2}, "bins is 2, expected .* from 1 to 1, the"),
     "no-pairs": (stiffness.by_distance, (ONES[1, 1], ONES[1, 1]), {}, "no pair of different examples"),
     "shapes": (stiffness.critical_length, (ONES[2, 2], ONES[3, 3]), {}, r"expected \[n, n\] both"),
