@@ -116,7 +116,7 @@ def fit(model: nn.Module, sample: Sample) -> Lens:
     Source: Zhang et al. (2017), Table 1.
     """
     parts = {"training": (sample.x, sample.y), "test": (sample.test_x, sample.test_y)}
-    logits = {name: torch.cat([model(part) for part in x.split(64)]) for name, (x, _) in parts.items()}
+    logits = {name: torch.cat([model(part.clone()) for part in x.split(64)]) for name, (x, _) in parts.items()}
     tell_of_probabilities(model, logits["training"])
     numbers, rates, notes = dict[str, Estimate](), dict[str, Estimate](), []
     for name, (_, y) in parts.items():

@@ -16,7 +16,7 @@ from torch.func import vmap
 
 from gendyn_lite.errors import UserError, first_line
 from gendyn_lite.measures.per_example.alone import MIXES, TOLERANCE, lone
-from gendyn_lite.measures.per_example.checks import usable
+from gendyn_lite.measures.per_example.checks import unwritten, usable
 from gendyn_lite.measures.per_example.rowwise import RowWise, mixing
 from gendyn_lite.measures.per_example.unchanged import of_libraries
 
@@ -188,7 +188,12 @@ def own_outputs(model: nn.Module, x: Tensor, run: Callable[[Tensor], Tensor]) ->
     torch.Size([2, 3])
     """
     with unmoved(model, x), RowWise(model, x) as rows:
-        out = run(x)
+        try:
+            out = run(x)
+        except (UserError, torch.OutOfMemoryError):
+            raise
+        except RuntimeError as error:
+            raise UserError(f"the network does not take examples {list(x.shape[1:])}: {first_line(error)}") from error
     proved = rows.holds(out)
     if not (proved and of_libraries(model)):
         check_rows(model, x, out)
@@ -245,7 +250,7 @@ def unmoved(model: nn.Module, x: Tensor) -> Iterator[None]:
         x: Its inputs, which determine the device whose generator is watched.
 
     Raises:
-        UserError: A buffer, or the state of a random generator of torch, Python or NumPy, has changed.
+        UserError: A buffer, the input, or the state of a random generator of torch, Python or NumPy, has changed.
 
     >>> class Noisy(nn.Linear):
     ...     def forward(self, x):
@@ -257,7 +262,8 @@ def unmoved(model: nn.Module, x: Tensor) -> Iterator[None]:
     """
     places = {name: (buffer, buffer._version) for name, buffer in model.named_buffers() if not buffer.is_inference()}
     before = _generators(x.device)
-    yield
+    with unwritten(x):
+        yield
     if before != _generators(x.device):
         why = "so that it has no output of its own: switch that off (F.dropout needs training=self.training)"
         raise UserError(f"the network draws at random when it is run, {why}")
