@@ -589,9 +589,17 @@ def test_one_example_alone_is_what_it_is_beside_itself():
     twice = influence(model, x[[0, 0]], Y[[0, 0]], x, eps=1e-2, y_eval=Y[:4])
     for one, two in zip(alone, twice, strict=True):
         torch.testing.assert_close(one[0], two[0], rtol=1e-9, atol=0)
-    by_three = diagonal(model, x, Y[:4], batch_size=3)  # the last batch has one example
+
+
+def test_a_last_batch_of_one_behind_batch_norm_is_right():
+    model = Net(
+        lambda s, x: s.out((s.cut(x) + s.norm(s.cut(x).tanh())).flatten(2).transpose(1, 2).tanh().mean(1)),
+        cut=nn.Conv2d(3, 6, 2, stride=2), norm=nn.BatchNorm2d(6), out=nn.Linear(6, 3),
+    ).double().eval()  # fmt: skip
+    x = torch.linspace(-3, 3, 4 * 48).sin().view(4, 3, 4, 4).double()
+    by_three = diagonal(model, x, Y[:4], batch_size=3)
     for name, whole in diagonal(model, x, Y[:4]).items():
-        torch.testing.assert_close(by_three[name], whole, rtol=1e-9, atol=0)
+        torch.testing.assert_close(by_three[name], whole, rtol=1e-9, atol=1e-15)
 
 
 def test_the_influence_through_attention_is_measured():
