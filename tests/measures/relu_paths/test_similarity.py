@@ -129,7 +129,7 @@ def test_zero_norms_are_0_and_counted():
     before = torch.ones(4, 4, dtype=torch.bool)
     found = cross_paths(now, before, dtype=torch.float64)
     assert found.zeros == 4  # (0, 1) do not meet, and whatever meets image 2
-    assert torch.equal(found.similarity, cross(now, before))
+    torch.testing.assert_close(found.similarity, cross(now, before), rtol=1e-15, atol=0)
     assert found.similarity[2].tolist() == [0, 0, 0, 0]
     assert relu_paths.cross_activations(now.float(), before.float()).zeros == 4
     assert relu_paths.self_similarity(now, before)[2] == 0
