@@ -167,7 +167,7 @@ def _check(model: nn.Module, sample: Sample, data: ImageData) -> None:
     """Refuse a network that does not fit these data."""
     check_network(model)
     with torch.no_grad():
-        outputs = logits_at(model, sample.x[:2]).shape[1]
+        outputs = logits_at(model, sample.x[:2].clone()).shape[1]
     if outputs != data.num_classes:
         told = f"the network has {outputs:,} classes and the data {data.num_classes:,}"
         raise UserError(f"{told}: give it a head of {data.num_classes:,} (for a network of torchvision --classes)")

@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.utils import prune
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
+from gendyn_lite.measures import complexity
 from gendyn_lite.measures.fisher import diagonal, influence
 from gendyn_lite.measures.intervals import generalization_interval
 from gendyn_lite.measures.per_example import passes
@@ -97,8 +98,39 @@ def tokens(function):
     return Net(lambda s, x: s.out(function(s.words(x).sum(1))), words=nn.Embedding(7, 6), out=nn.Linear(6, 3)).double()
 
 
+class Kept(nn.Linear):
+    """A layer that keeps what it computes of its weights in eval mode, as the attention of LeViT keeps its biases."""
+
+    cache = None
+
+    def train(self, mode=True):
+        self.cache = None
+        return super().train(mode)
+
+    def forward(self, x):
+        self.cache = {} if self.training or self.cache is None else self.cache
+        return x @ self.cache.setdefault("weight", self.weight.exp()).T + self.bias
+
+
+def compiled_in_place():
+    model = net()
+    model.compile(backend="eager")
+    return model
+
+
+CHANGED_X = Net(lambda s, x: s.out(x.sub_(1)), out=nn.Linear(8, 3)).double()
+KEPT = nn.Sequential(Kept(8, 6), nn.Linear(6, 3)).double().eval()
+DETACHED = nn.Sequential(net(), Net(lambda s, x: x.detach()))
 ONE = nn.Linear(8, 1).double()
 REFUSED = {
+    "an input in place": (lambda: gradient_gram(CHANGED_X, X.clone(), Y), "changes its input in place"),
+    "an input in place, margin": (lambda: complexity.margin(CHANGED_X, X.clone(), Y), "changes its input in place"),
+    "weights with a kept result": (lambda: gradient_gram(KEPT, X, Y), r"'0' \(Kept\) keeps 'cache', computed of"),
+    "kept weights that move": (lambda: complexity.sharpness(KEPT, X, Y), r"'0' \(Kept\) keeps 'cache', computed of"),
+    "no weight in the loss": (lambda: squared_norms(DETACHED, X, Y), "depends on none of the weights"),
+    "compiled in place": (lambda: gradient_gram(compiled_in_place(), X, Y), r"its compile\(\)\): measure copy"),
+    "no forward": (lambda: complexity.margin(net(), X[:, :5], Y), r"does not take examples \[5\]: mat1 and mat2"),
+    "no backward": (lambda: gradient_gram(noisy(lambda h: h.exp().add_(1)), X, Y), "has no backward pass: one of the"),
     "the loss broadcasts": (
         lambda: gradient_gram(ONE, X, TARGETS, loss=lambda o, t: ((o - t) ** 2).mean(1)),
         r"the loss of example \d+ is .* among others and .* alone: it mixes examples \(do shapes broadcast",
@@ -397,6 +429,10 @@ def old_weight_norm():
         return nn.Sequential(nn.utils.weight_norm(nn.Linear(8, 6)), nn.ReLU(), nn.Linear(6, 3))
 
 
+def pruned_bias():
+    return nn.Sequential(prune.random_unstructured(nn.Linear(8, 6), "bias", 0.5), nn.ReLU(), nn.Linear(6, 3))
+
+
 def along_places():
     """Places whose embedding is as long as the batch."""
     return Net(
@@ -436,6 +472,7 @@ CAUGHT = {
     "parts along the first axis": merged,
     "computed twice": checkpointed,
     "old weight norm": old_weight_norm,
+    "a computed bias": pruned_bias,
     "as many places as examples": along_places,
     "exchanged axes": turned,
 }
@@ -549,7 +586,7 @@ def test_one_example_behind_batch_norm_and_exchanged_axes(axes):
     torch.testing.assert_close(squared_norms(model, x[:1], Y[:1])[0], expected, rtol=1e-9, atol=0)
 
 
-def test_the_influence_of_one_example_is_what_it_is_beside_itself():
+def test_one_example_alone_is_what_it_is_beside_itself():
     cut, norm = nn.Conv2d(3, 6, 2, stride=2), nn.BatchNorm2d(6)
     model = Net(
         lambda s, x: s.out(s.norm(s.cut(x)).flatten(2).transpose(1, 2).relu().mean(1)),
@@ -560,6 +597,17 @@ def test_the_influence_of_one_example_is_what_it_is_beside_itself():
     twice = influence(model, x[[0, 0]], Y[[0, 0]], x, eps=1e-2, y_eval=Y[:4])
     for one, two in zip(alone, twice, strict=True):
         torch.testing.assert_close(one[0], two[0], rtol=1e-9, atol=0)
+
+
+def test_a_last_batch_of_one_behind_batch_norm_is_right():
+    model = Net(
+        lambda s, x: s.out((s.cut(x) + s.norm(s.cut(x).tanh())).flatten(2).transpose(1, 2).tanh().mean(1)),
+        cut=nn.Conv2d(3, 6, 2, stride=2), norm=nn.BatchNorm2d(6), out=nn.Linear(6, 3),
+    ).double().eval()  # fmt: skip
+    x = torch.linspace(-3, 3, 4 * 48).sin().view(4, 3, 4, 4).double()
+    by_three = diagonal(model, x, Y[:4], batch_size=3)
+    for name, whole in diagonal(model, x, Y[:4]).items():
+        torch.testing.assert_close(by_three[name], whole, rtol=1e-9, atol=1e-15)
 
 
 def test_the_influence_through_attention_is_measured():

@@ -210,6 +210,7 @@ def folder(tmp_path):
     np.savez(tmp_path / "far.npz", x=np.zeros((2, 8, 8), np.uint8), y=[0, 2**40], x_test=np.zeros((1, 8, 8), np.uint8),
              y_test=[0])  # fmt: skip
     (tmp_path / "zero.pth").write_bytes(b"")
+    (tmp_path / "text.pth").write_bytes(b"hello world")
     (tmp_path / "evil.pth").write_bytes(pickle.dumps(Evil(tmp_path / "harmed")))
     (tmp_path / "cut.safetensors").write_bytes(b"\x09\0\0\0\0\0\0\0{")
     (tmp_path / "images").mkdir()
@@ -244,6 +245,7 @@ REFUSED = {
     "no pixels": (["{0}/net.py:good", "--data", "{0}/images", "--size", "0"], "--size is 0, expected a whole number"),
     "labels beyond reason": (["{0}/net.py:good", "--data", "{0}/far.npz"], "labels reach 1,099,511,627,776, expected"),
     "an empty file": (["{0}/net.py:good", "--weights", "{0}/zero.pth"], "zero.pth cannot be read as weights"),
+    "a text": (["{0}/net.py:good", "--weights", "{0}/text.pth"], "text.pth cannot be read as weights"),
     "data without a name": (["{0}/net.py:good", "--data", ""], "--data is '', expected the path"),
     "a pickle that does something": (["{0}/net.py:good", "--weights", "{0}/evil.pth"], "is a pickle with code in it"),
     "NaN": (["{0}/net.py:infinite"], "weights '1.weight' are not finite"),

@@ -18,6 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures.per_example.checks import usable
+from gendyn_lite.measures.per_example.guards import check_kept
 from gendyn_lite.measures.per_example.layers import Layer, Use
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -88,6 +89,7 @@ def lone_gradients(
 
 def copied(model: nn.Module) -> nn.Module:
     """Copy a network, with dense gradients of embeddings; refuse one with weights computed before each call."""
+    check_kept(model)
     try:
         twin = copy.deepcopy(model)
         for module in twin.modules():

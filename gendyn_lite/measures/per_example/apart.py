@@ -14,7 +14,7 @@ from torch.func import vmap
 
 from gendyn_lite.errors import UserError, first_line
 from gendyn_lite.measures.per_example.alone import MIXES, TOLERANCE, lone
-from gendyn_lite.measures.per_example.checks import usable
+from gendyn_lite.measures.per_example.checks import unwritten, usable
 from gendyn_lite.measures.per_example.rowwise import RowWise, mixing
 from gendyn_lite.measures.per_example.unchanged import of_libraries
 from gendyn_lite.models.logits import unmoved
@@ -186,8 +186,13 @@ def own_outputs(model: nn.Module, x: Tensor, run: Callable[[Tensor], Tensor]) ->
     >>> own_outputs(network := nn.Linear(2, 3), torch.eye(2), network).shape
     torch.Size([2, 3])
     """
-    with unmoved(model, x), RowWise(model, x) as rows:
-        out = run(x)
+    with unmoved(model, x), unwritten(x), RowWise(model, x) as rows:
+        try:
+            out = run(x)
+        except (UserError, torch.OutOfMemoryError):
+            raise
+        except RuntimeError as error:
+            raise UserError(f"the network does not take examples {list(x.shape[1:])}: {first_line(error)}") from error
     proved = rows.holds(out)
     if not (proved and of_libraries(model)):
         check_rows(model, x, out)

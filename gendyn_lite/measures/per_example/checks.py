@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,21 @@ def check_number(
 def usable(x: Tensor) -> Tensor:
     """Return the tensor, or a copy if it was made under ``torch.inference_mode``, which autograd cannot save."""
     return x.clone() if x.is_inference() else x
+
+
+@contextmanager
+def unwritten(x: Tensor) -> Iterator[None]:
+    """Refuse a network that changes its input, as every later call of it would see another one.
+
+    >>> with unwritten(x := torch.zeros(2)):
+    ...     x += 1
+    Traceback (most recent call last):
+    gendyn_lite.errors.UserError: the network changes its input in place: ...
+    """
+    before = None if x.is_inference() else x._version
+    yield
+    if before is not None and x._version != before:
+        raise UserError("the network changes its input in place: let it change a copy (x = x * 2 instead of x *= 2)")
 
 
 def check_logits(logits: Tensor, y: Tensor, labelled: bool) -> None:

@@ -87,6 +87,8 @@ def _check_plain(name: str, module: nn.Module) -> None:
     path = f"{name}." if name else ""
     if hasattr(module, "_orig_mod"):
         raise UserError(f"{whole} is compiled (torch.compile): measure the one inside, model.{path}_orig_mod")
+    if getattr(module, "_compiled_call_impl", None) is not None:
+        raise UserError(f"{whole} is compiled (its compile()): measure copy.deepcopy(model), which is not")
     if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
         raise UserError(f"{whole} is wrapped in {type(module).__name__}: measure the one inside, model.{path}module")
     if isinstance(module, torch.jit.ScriptModule):
@@ -123,6 +125,27 @@ def check_model(model: nn.Module) -> None:
     if not trained:
         raise UserError("the network has no parameter that requires a gradient: there is no gradient to measure")
     _check_parameters(trained)
+
+
+def check_kept(model: nn.Module) -> None:
+    """Refuse weights of which a module keeps a result from call to call, so that it sees no change of them.
+
+    Such modules, as of LeViT, TinyViT and EfficientFormer, forget it in train mode, by a method of their own.
+
+    Args:
+        model: The network, after it has been run.
+
+    Raises:
+        UserError: A module with weights and its own `train` keeps tensors beside its parameters and buffers.
+    """
+    for name, module in model.named_modules():
+        if type(module).train is nn.Module.train or not any(True for _ in module.parameters(recurse=False)):
+            continue
+        for key, value in vars(module).items():
+            held = value.values() if isinstance(value, dict) else [value]
+            if key not in ("_parameters", "_buffers") and any(isinstance(one, Tensor) for one in held):
+                told = f"{name!r} ({type(module).__name__}) keeps {key!r}, computed of its weights, from call to call"
+                raise UserError(f"{told}, and sees no change of them: let its forward compute it each time")
 
 
 def _check_parameters(trained: Mapping[str, Tensor]) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from gendyn_lite.errors import UserError, first_line
-from gendyn_lite.measures.per_example.checks import dtype_name
+from gendyn_lite.measures.per_example.checks import dtype_name, unwritten
 
 KINDS: dict[type[nn.Module], str] = {
     **dict.fromkeys((nn.Linear, nn.Conv1d, nn.Conv2d), "affine"),
@@ -134,6 +134,8 @@ def kind_of(module: nn.Module) -> str | None:
     """
     if isinstance(module, nn.Embedding) and (module.max_norm is not None or module.scale_grad_by_freq):
         return None
+    if "bias" not in module._parameters and getattr(module, "bias", None) is not None:
+        return None  # computed before each call, as by prune
     for base, kind in KINDS.items():
         if isinstance(module, base) and "forward" not in vars(module):
             computes = [(of.__call__, of.forward, getattr(of, "_conv_forward", None)) for of in (type(module), base)]
@@ -231,8 +233,10 @@ class Seen(NamedTuple):
 
 def _run_one(model: nn.Module, x: Tensor) -> None:
     """Run the first example by itself, refused in one line where the network does not take it."""
+    one = x[:1].clone()
     try:
-        model(x[:1])
+        with unwritten(one):
+            model(one)
     except (UserError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # whatever somebody's forward raises

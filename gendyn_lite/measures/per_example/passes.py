@@ -14,13 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import CheckpointError
 
-from gendyn_lite.errors import UserError
-from gendyn_lite.measures.per_example.alone import FITTED, TOLERANCE, Lone, Loss, cross_entropy, frozen, gradients
+from gendyn_lite.errors import UserError, first_line
+from gendyn_lite.measures.per_example.alone import FITTED, TOLERANCE, Lone, Loss, cross_entropy, frozen, gradients, lone
 from gendyn_lite.measures.per_example.apart import Look, check_all_rows, check_alone, check_loss, check_rows
 from gendyn_lite.measures.per_example.beside import Beside
-from gendyn_lite.measures.per_example.checks import check_logits, dtype_name, usable
+from gendyn_lite.measures.per_example.checks import check_logits, dtype_name, unwritten, usable
+from gendyn_lite.measures.per_example.guards import check_kept
 from gendyn_lite.measures.per_example.lag import lag_is_told
-from gendyn_lite.measures.per_example.layers import Plan, seen, warn
+from gendyn_lite.measures.per_example.layers import Layer, Plan, Use, seen, warn
 from gendyn_lite.measures.per_example.rowwise import RowWise
 from gendyn_lite.measures.per_example.taps import OnLayer, Taps
 from gendyn_lite.measures.per_example.unchanged import hooks_of_all, state
@@ -66,24 +67,36 @@ def visit(  # noqa: PLR0917 (the inputs, and the functions that receive the resu
     """
     keep_freed_memory()
     memory = _Memory(model, x, plan) if not plan.alone and loss is cross_entropy and len(x) > 1 else None
+    batch, count = (x, y), len(x)
+    if count == 1:  # with batch-norm, twice; the second one's loss is left out
+        x, y = lone(model, x[0]), lone(model, y[0])
+
+    def on_first(layer: Layer, uses: list[Use]) -> None:
+        on_layer(layer, [Use(use.module, use.a[:count], use.z[:count]) for use in uses])
+
     with torch.inference_mode(False), torch.enable_grad(), frozen(model):
-        taps = Taps(plan, seen(model, x).elsewhere, len(x), on_layer)
+        taps = Taps(plan, seen(model, x).elsewhere, len(x), on_first)
         given = x.detach()
         if plan.any_layout and x.dim() == 4 and x.device.type == "cpu":  # faster pooling, longer runs in patches
             given = given.contiguous(memory_format=torch.channels_last)
-        checks = () if plan.alone else (unmoved(model, x), lag_is_told(model))
+        checks = () if plan.alone else (unmoved(model, x), unwritten(x), lag_is_told(model))
         rows = None if plan.alone or len(x) < 2 else RowWise(model, given)
         logits = taps.run(model, given, *checks, rows=rows)
         check_logits(logits, y, loss is cross_entropy)
         losses = _losses(loss, logits, y, len(x))
         if not plan.alone:
             _check_batch(model, (x, y), plan, taps, rows, loss, (logits, losses), drawn=drawn)
+            plan.alone = count > 1
         taps.forward_is_done()
         if losses.requires_grad:
             try:
-                torch.autograd.grad(losses.sum(), taps.source, allow_unused=True)
+                torch.autograd.grad(losses[:count].sum(), taps.source, allow_unused=True)
             except CheckpointError:  # a checkpointed part was recomputed without the taps
                 taps.leave_the_rest()
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:
+                raise UserError(f"the network has no backward pass: {first_line(error)}") from error
         taps.hand_over_the_rest()
     if memory and taps.lone:
         memory.keep(plan)
@@ -93,7 +106,7 @@ def visit(  # noqa: PLR0917 (the inputs, and the functions that receive the resu
         plan.announced.update(new)
         warn(new, model)
     if without:
-        for name, found in gradients(model, without, x, y, loss=loss).items():
+        for name, found in gradients(model, without, *batch, loss=loss).items():
             on_gradients(name, found)
 
 
@@ -121,6 +134,7 @@ def _check_batch(  # noqa: PLR0917 (what was run, and what it gave)
 ) -> None:
     """Check, once for a plan, that the network and the loss keep the examples of a batch apart; see `visit`."""
     (x, y), (logits, losses) = batch, given
+    check_kept(model)
     _check_graph(losses)
     if loss is cross_entropy:
         tell_of_probabilities(model, logits)
@@ -130,11 +144,14 @@ def _check_batch(  # noqa: PLR0917 (what was run, and what it gave)
     if not drawn:
         taps.lone = _lone(model, plan, (usable(x.detach()), usable(y)), loss, given, proved=proved)
         plan.used = taps.lone and taps.lone.used
+    without = plan.without_formula or plan.outside
+    if not (losses.requires_grad or without) or (plan.used is not None and not plan.used):
+        why = "are they merged into others, or behind a detach()?"
+        raise UserError(f"the loss depends on none of the weights that require a gradient: {why}")
     check_alone(model, x, seen=taps.lone is not None and loss is cross_entropy)
     # `x` in its own layout: channels-last is slower for few examples.
     look = None if proved else taps.in_order
     _check_rows(model, x.detach(), logits, look=look, seen=isinstance(taps.lone, Beside))
-    plan.alone = len(x) > 1
 
 
 def _check_graph(losses: Tensor) -> None:

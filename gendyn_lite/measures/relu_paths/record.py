@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from gendyn_lite.errors import UserError, first_line
 from gendyn_lite.measures.per_example.apart import ANOTHER, check_half, same_row
+from gendyn_lite.measures.per_example.checks import unwritten
 from gendyn_lite.measures.per_example.guards import check_eval, given
 from gendyn_lite.measures.per_example.lag import lag_is_told
 from gendyn_lite.measures.per_example.layers import hooked
@@ -303,7 +304,7 @@ def run_gated(model: nn.Module, x: Tensor, visit: Callable[[Gate], Tensor], unse
     try:
         gates = Gates(model, visit, unseen)
         hooks = hooked(model.modules(), gates.leave, gates.enter, always_call=True)
-        with unmoved(model, x), lag_is_told(model), gates, hooks:
+        with unmoved(model, x), unwritten(x), lag_is_told(model), gates, hooks:
             out = model(x)
         gates.warn()
         return out
