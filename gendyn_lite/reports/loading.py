@@ -68,6 +68,8 @@ def network(text: str, *, num_classes: int) -> nn.Module:
     'ResNet'
     """
     place, colon, function = text.rpartition(":")
+    if colon and not place:
+        raise UserError(f"{text!r} names no file or module before the colon: {FORM}")
     made = _made(lambda: _named(place, function)() if colon else _torchvision(text, num_classes), text)
     if not isinstance(made, nn.Module):
         raise UserError(f"{text} gives a {type(made).__name__}, expected a network (torch.nn.Module)")
@@ -200,6 +202,9 @@ def load_weights(model: nn.Module, path: Path) -> None:
     own = model.state_dict()
     if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
         raise UserError(f"{path} holds a {type(found).__name__}, expected tensors by name (a state_dict)")
+    for wrapper in ("_orig_mod.", "module."):  # of torch.compile, of data parallel training
+        if found and all(name.startswith(wrapper) for name in found):
+            found = {name.removeprefix(wrapper): value for name, value in found.items()}
     odd = [name for name in own if name not in found], [name for name in found if name not in own]
     shapes = [name for name in own if name in found and own[name].shape != found[name].shape]
     if any(odd) or shapes:

@@ -19,6 +19,7 @@ from gendyn_lite import cli, data, models, reports
 from gendyn_lite.config import RunConfig
 from gendyn_lite.measures import relu_paths
 from gendyn_lite.measures.stiffness import by_pair, cosine, gradient_gram, squared_norms
+from gendyn_lite.reports import loading
 from gendyn_lite.reports.among import among
 from gendyn_lite.results import published
 from gendyn_lite.train import fit
@@ -223,6 +224,7 @@ REFUSED = {
     "no such file": (["{0}/none.py:f"], "none.py is no file: expected FILE.py:FUNCTION"),
     "no such module": (["no_such_package.part:f"], "no module named 'no_such_package'"),
     "no such function": (["{0}/net.py:goood"], "unknown function of .*net.py 'goood': did you mean 'good'"),
+    "no file": ([":good"], "':good' names no file or module before the colon: expected FILE.py:FUNCTION"),
     "a file that is broken": (["{0}/broken.py:f"], "broken.py:f raises SyntaxError"),
     "arguments": (["{0}/net.py:needs"], r"needs arguments \(width\): write a function without any"),
     "no network": (["{0}/net.py:text"], r"gives a str, expected a network"),
@@ -292,6 +294,14 @@ def test_a_command_writes_a_report(folder, capsys):
     found = json.loads((folder / "a.json").read_text())
     expected = reports.report(model, data.load("digits"), out=folder / "b.html")
     assert found["lenses"][0]["numbers"] == numbers(expected)[0]["fit"]["numbers"]
+
+
+@pytest.mark.parametrize("wrapper", ["", "module.", "_orig_mod."])
+def test_weights_of_a_wrapped_network_are_its_own(wrapper, tmp_path):
+    mine, theirs = nn.Linear(2, 3), nn.Linear(2, 3)
+    torch.save({wrapper + name: value for name, value in theirs.state_dict().items()}, tmp_path / "saved.pth")
+    loading.load_weights(mine, tmp_path / "saved.pth")
+    assert torch.equal(mine.weight, theirs.weight) and torch.equal(mine.bias, theirs.bias)
 
 
 @pytest.mark.parametrize("end", [".new", ".json"])
