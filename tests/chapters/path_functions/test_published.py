@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 
 from gendyn_lite import results
@@ -208,21 +209,25 @@ def test_in_resnet_lag_alone_looks_like_change_and_is_not_what_is_seen(by_id, of
     assert by_id.loc["resnet_above_alexnet", "verdict"] == "not run"
 
 
-def test_among_fitted_networks_the_ratio_goes_weakly_with_the_gap_and_two_seeds_decide_nothing(by_id):
+def test_among_fitted_networks_the_ratio_goes_weakly_with_the_gap_and_without_three_of_them_not_at_all(by_id):
     runs = results.published("path_ratio")
     networks = paths.networks_of_ratio(runs)
-    assert len(networks) == 22 and networks["fitted"].sum() == 20 and set(networks["seeds"]) == {2}
-    assert set(runs["model"]) == {"mlp"} and set(runs["seed"]) == {10, 11}
+    dense = networks["name"].str.startswith("mlp")
+    assert (len(networks), networks["fitted"].sum(), dense.sum()) == (26, 23, 22)
+    assert set(networks["seeds"][dense]) == {5} and set(networks["seeds"][~dense]) == {2}
     fitted = networks[networks["fitted"]]
-    assert fitted["gap"].agg(["min", "max"]).round(2).tolist() == [0.68, 0.74]
-    assert fitted["ratio"].agg(["min", "max"]).round(2).tolist() == [0.41, 0.87]
+    ends = fitted.groupby(dense)[["gap", "ratio"]].agg(["min", "max"]).round(2)
+    assert ends.loc[True].tolist() == [0.70, 0.75, 0.43, 0.87] and ends.loc[False].tolist() == [0.63, 0.66, 0.50, 0.62]
+    each = pd.DataFrame([claims.ratio(one).set_index("id")["value"] for _, one in runs.groupby("seed")])
+    assert each["ratio_gap_rank"].agg(["min", "max"]).round(2).tolist() == [-0.52, -0.21]
     found = claims.ratio(runs).set_index("id")["value"]
-    assert set(by_id.loc[list(found.index), "why"]) == {"too few seeds"}
-    each = [claims.ratio(one).set_index("id")["value"] for _, one in runs.groupby("seed")]
-    assert [one["ratio_gap_rank"] for one in each] == pytest.approx([-0.4, -0.4], abs=0.03)
-    assert found["ratio_gap_partial"] == pytest.approx(-0.4, abs=0.05)
-    assert fitted["ratio"].corr(fitted["gap"], method="spearman") == pytest.approx(-0.45, abs=0.005)
-    one_layer = fitted["name"].str.contains(r"widths \d+\)")
-    deeper = fitted[~one_layer]
-    assert one_layer.sum() == 3
-    assert deeper["ratio"].corr(deeper["gap"], method="spearman") == pytest.approx(-0.2, abs=0.05)
+    assert found[["ratio_gap_rank", "ratio_gap_partial"]].round(2).tolist() == [-0.31, -0.31]
+    names = ["ratio_gap_rank", "ratio_gap_partial", "ratio_gap_linear"]
+    assert by_id.loc[names, "verdict"].tolist() == ["holds, small", "holds, small", "undecided"]
+    one_layer, deeper = r"widths \d+\)", []
+    assert fitted["name"].str.contains(one_layer).sum() == 3
+    for _, one in runs.groupby("seed"):
+        own = paths.networks_of_ratio(one).query("fitted")
+        own = own[~own["name"].str.contains(one_layer)]
+        deeper.append(own["ratio"].corr(own["gap"], method="spearman"))
+    assert round(sum(deeper) / 5, 2) == -0.03 and min(deeper) < -0.1 and max(deeper) > 0.1
