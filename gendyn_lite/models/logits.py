@@ -54,6 +54,32 @@ def _squashed(model: nn.Module, out: Tensor, node: torch.autograd.graph.Node | N
     return bool(SQUASHES.fullmatch(last)) or bool((out >= 0).all() and ((sums - 1).abs() < loose).all())
 
 
+def tell_of_chance(model: nn.Module, x: Tensor, logits: Tensor) -> None:
+    """Warn if what a network in eval mode gives for an example depends on chance, on earlier calls or on the others.
+
+    Args:
+        model: The network.
+        x: Inputs [n, ...]; three of them are enough.
+        logits: What it has given for the first two of them, in one batch [2, c].
+
+    >>> x = torch.eye(3)
+    >>> tell_of_chance(network := nn.Linear(3, 2), x, network(x[:2]).detach())
+    """
+    at = int(len(x) > 2)
+    with torch.random.fork_rng([x.device] if x.device.type == "cuda" else []), torch.no_grad():
+        try:
+            with unmoved(model, x):
+                again = model(x[at : at + 2])[0]
+        except UserError as error:
+            told = str(error)
+        else:
+            if not (again - logits[at]).norm() > 1e-2 * logits[at].norm():
+                return
+            told = "an example's outputs depend on the others of its batch (as with batch-norm without running "
+            told += "statistics), or change from call to call: make them depend on that example only"
+    warnings.warn(f"in eval mode too, {told}; until then all losses and accuracies depend on it", stacklevel=3)
+
+
 @contextmanager
 def unmoved(model: nn.Module, x: Tensor) -> Iterator[None]:
     """Refuse a network that draws random numbers or changes its buffers when it is run inside the context.

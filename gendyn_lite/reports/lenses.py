@@ -117,10 +117,11 @@ def fit(model: nn.Module, sample: Sample) -> Lens:
     Source: Zhang et al. (2017), Table 1.
     """
     parts = {"training": (sample.x, sample.y), "test": (sample.test_x, sample.test_y)}
-    run = lambda given: model(given.clone())  # noqa: E731  a network may change its input
-    logits = {
-        name: torch.cat([own_outputs(model, part, run) for part in x.split(64)]) for name, (x, _) in parts.items()
-    }
+
+    def run(given: Tensor) -> Tensor:
+        return model(given.clone())  # a network may change its input
+
+    logits = {name: torch.cat([own_outputs(model, one, run) for one in x.split(64)]) for name, (x, _) in parts.items()}
     tell_of_probabilities(model, logits["training"])
     numbers, rates, notes = dict[str, Estimate](), dict[str, Estimate](), []
     for name, (_, y) in parts.items():

@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -22,7 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data import ImageData
 from gendyn_lite.errors import UserError, first_line
-from gendyn_lite.models.logits import tell_of_probabilities, unmoved
+from gendyn_lite.models.logits import tell_of_chance, tell_of_probabilities
 from gendyn_lite.train.device import HOOKS, Precision, random_state
 from gendyn_lite.train.history import Row
 
@@ -68,26 +67,7 @@ def check_fits(model: nn.Module, data: ImageData, x: Tensor) -> None:
     if not logits.requires_grad:
         raise UserError("the network's outputs have no gradient (does it detach them?): there is nothing to train")
     tell_of_probabilities(model, logits)
-    _tell_of_chance(model, x, logits.detach())
-
-
-def _tell_of_chance(model: nn.Module, x: Tensor, logits: Tensor) -> None:
-    """Warn if what a network in eval mode gives for an example depends on chance, on earlier calls or on the others."""
-    at = int(len(x) > 2)
-    with torch.random.fork_rng([x.device] if x.device.type == "cuda" else []), torch.no_grad():
-        try:
-            with unmoved(model, x):
-                again = model(x[at : at + 2])[0]
-        except UserError as error:
-            told = str(error)
-        else:
-            if not (again - logits[at]).norm() > 1e-2 * logits[at].norm():
-                return
-            told = (
-                "an example's outputs depend on the others of its batch (as with batch-norm without running statistics)"
-            )
-            told += ", or change from call to call: make them depend on that example only"
-    warnings.warn(f"in eval mode too, {told}; until then all losses and accuracies depend on it", stacklevel=2)
+    tell_of_chance(model, x, logits.detach())
 
 
 def totals(model: nn.Module, batches: Iterable[Batch], precision: Precision, device: torch.device) -> Tensor:

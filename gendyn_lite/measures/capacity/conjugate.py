@@ -96,8 +96,8 @@ def _solve(gram: _Triangle, precondition: _Nystrom, targets: Tensor, goal: Tenso
     """Run conjugate gradients for all columns of targets at once, in float64 except for the products with the matrix.
 
     Returns:
-        The solution and the number of steps, at most `most`. It stops when the updated residual reaches the goal; that
-        residual does not include the rounding of the products.
+        The solution and the number of steps, at most `most`. It stops when the updated residual reaches the goal, which
+        does not include the rounding of the products, or where rounding leaves the matrix no curvature.
     """
     alpha, residual = torch.zeros_like(targets), targets.clone()
     z = precondition(residual)
@@ -106,7 +106,10 @@ def _solve(gram: _Triangle, precondition: _Nystrom, targets: Tensor, goal: Tenso
         if bool((residual.norm(dim=0) <= goal).all()):
             return alpha, taken
         ahead = gram(direction)
-        step = product / (direction * ahead).sum(0).clamp(min=1e-300)
+        curvature = (direction * ahead).sum(0)
+        if bool(((curvature <= 0) & (residual.norm(dim=0) > goal)).any()):  # below the rounding of the products
+            return alpha, taken
+        step = product / curvature.clamp(min=1e-300)
         alpha, residual = alpha + step * direction, residual - step * ahead
         z = precondition(residual)
         before, product = product, (residual * z).sum(0)

@@ -19,7 +19,6 @@ from gendyn_lite.measures.per_example.alone import copied
 from gendyn_lite.measures.per_example.passes import Loss, cross_entropy
 from gendyn_lite.measures.stiffness.layer_gram import squared_norms
 
-ROUNDING = 8 * torch.finfo(torch.float64).eps  # relative; a network is run in other batches before and after a step
 LOST = 1e-9  # if a step of size 1 changes a logit by more, a smaller step must change some prediction
 
 
@@ -111,7 +110,7 @@ def influence(
     checks.check_finite(found["norm"])
     if not all(found[name].isfinite().all() for name in ("true", "moved")):
         raise UserError(f"after a step of eps = {eps} an output is not finite (NaN or infinity): take a smaller eps")
-    rounding = ROUNDING * max(1.0, float(steps.logits.abs().max()))
+    rounding = checks.ROUNDING * max(1.0, float(steps.logits.abs().max()))
     if found["moved"].max() <= rounding and (found["change"] > LOST).any():
         raise UserError(f"a step of eps = {eps} is lost in the rounding of the weights: take a larger eps")
     return Influence(found["kl"], found["true"], found.get("empirical"), found.get("diagonal"))

@@ -16,6 +16,9 @@ from torch import Tensor
 from gendyn_lite.config import shown
 from gendyn_lite.errors import UserError, unknown_name
 
+# Relative difference in float64 between what a network gives for an example in one batch and in another, at most.
+ROUNDING = 8 * torch.finfo(torch.float64).eps
+
 
 def available_memory(device: torch.device | str = "cpu") -> int:
     """Return the free memory of a device; on a CPU, at most what the limit of a container leaves.

@@ -175,7 +175,7 @@ def loss_change(
     predicted, actual = -eps * gram[examples], torch.stack(rows)
     if not actual.isfinite().all():
         raise UserError(f"after a step of eps = {eps} some loss is not finite (NaN or infinity): take a smaller eps")
-    if actual.abs().max() <= 8 * torch.finfo(actual.dtype).eps * before.abs().max() and predicted.any():
+    if actual.abs().max() <= checks.ROUNDING * before.abs().max() and predicted.any():
         raise UserError(f"a step of eps = {eps} is lost in the rounding of the losses: take a larger eps")
     return LossChange(predicted, actual)
 

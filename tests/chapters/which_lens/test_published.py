@@ -166,6 +166,8 @@ def test_on_photographs_most_measures_follow_the_ratio_of_rate_and_batch_size():
         ]
         assert (sure(near, rows).sum(), found) == {MNIST: (20, [15, 18]), CIFAR: (34, [27, 4])}[data]
     assert len(names) == 23 and follow == {MNIST: 3, CIFAR: 15}
+    for column, share in (("learning_rate", 90), ("batch_size", 96)):
+        assert share_right(-ON_PHOTOGRAPHS["rate"], pairs(ON_PHOTOGRAPHS, *ALIKE, column), ON_PHOTOGRAPHS) == share
     assert share_right(-CONVOLUTIONAL["train_loss"], pairs(CONVOLUTIONAL, *ALIKE), CONVOLUTIONAL) == 84
 
 
