@@ -112,10 +112,8 @@ PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
     ("ratio", "smoke"): (
         Part({**_DIGITS, "train_size": 200, "epochs": 8, "milestones": (3, 6)}, _models(5e-3, 1, cnn={})[:13], seeds=1),
     ),
-    ("ratio", "colab"): (
-        Part(_MANY, _models(2e-3, 2, cnn=_CNN)[:22], seeds=5, first_seed=_NEW),
-        Part(_MANY, _models(2e-3, 2, cnn=_CNN)[22:], seeds=2, first_seed=_NEW),
-    ),
+    # The convolutional networks had two seeds in the plan; three were added when the other runs had been seen.
+    ("ratio", "colab"): (Part(_MANY, _models(2e-3, 2, cnn=_CNN), seeds=5, first_seed=_NEW),),
     ("ratio", "full"): (
         Part(
             {**_MANY, **_WHOLE, "epochs": 100, "milestones": (40, 70)},

@@ -88,7 +88,7 @@ MEASURES: dict[str, Measure] = {
     **_of("flatness", RIVAL, sharpness=("sharpness", -1), gradient_noise=("gradient noise", -1)),
     CHANCE: Measure("a random number", CHANCE, 1, NOTHING),
     WIDE: Measure("wider and shallower", WIDE, 1, NOTHING),
-    "rate": Measure("learning rate over batch size", "rate", 1, NOTHING),
+    "rate": Measure("rate over batch size", "rate", 1, NOTHING),
     "train_loss": Measure("training loss", "train_loss", -1, NOTHING),
     "test_within": Measure("stiffness with test images", "lens/stiffness:test_within", 1, CHEAT),
     "validation_accuracy": Measure("validation accuracy", "lens/test:validation_accuracy", 1, CHEAT),
