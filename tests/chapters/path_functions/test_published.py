@@ -209,25 +209,27 @@ def test_in_resnet_lag_alone_looks_like_change_and_is_not_what_is_seen(by_id, of
     assert by_id.loc["resnet_above_alexnet", "verdict"] == "not run"
 
 
-def test_among_fitted_networks_the_ratio_goes_weakly_with_the_gap_and_without_three_of_them_not_at_all(by_id):
+def test_among_fitted_networks_the_ratio_hardly_goes_with_the_gap_and_without_three_of_them_the_other_way(by_id):
     runs = results.published("path_ratio")
     networks = paths.networks_of_ratio(runs)
     dense = networks["name"].str.startswith("mlp")
     assert (len(networks), networks["fitted"].sum(), dense.sum()) == (26, 23, 22)
-    assert set(networks["seeds"][dense]) == {5} and set(networks["seeds"][~dense]) == {2}
+    assert set(networks["seeds"]) == {5}
     fitted = networks[networks["fitted"]]
     ends = fitted.groupby(dense)[["gap", "ratio"]].agg(["min", "max"]).round(2)
-    assert ends.loc[True].tolist() == [0.70, 0.75, 0.43, 0.87] and ends.loc[False].tolist() == [0.63, 0.66, 0.50, 0.62]
+    assert ends.loc[True].tolist() == [0.70, 0.75, 0.43, 0.87] and ends.loc[False].tolist() == [0.64, 0.67, 0.52, 0.61]
     each = pd.DataFrame([claims.ratio(one).set_index("id")["value"] for _, one in runs.groupby("seed")])
-    assert each["ratio_gap_rank"].agg(["min", "max"]).round(2).tolist() == [-0.52, -0.21]
+    assert each["ratio_gap_rank"].agg(["min", "max"]).round(2).tolist() == [-0.26, -0.09]
     found = claims.ratio(runs).set_index("id")["value"]
-    assert found[["ratio_gap_rank", "ratio_gap_partial"]].round(2).tolist() == [-0.31, -0.31]
+    assert found[["ratio_gap_rank", "ratio_gap_partial"]].tolist() == pytest.approx([-0.18, -0.17], abs=0.005)
     names = ["ratio_gap_rank", "ratio_gap_partial", "ratio_gap_linear"]
-    assert by_id.loc[names, "verdict"].tolist() == ["holds, small", "holds, small", "undecided"]
+    assert by_id.loc[names, "verdict"].tolist() == ["holds, small", "holds, small", "negligible"]
     one_layer, deeper = r"widths \d+\)", []
     assert fitted["name"].str.contains(one_layer).sum() == 3
     for _, one in runs.groupby("seed"):
         own = paths.networks_of_ratio(one).query("fitted")
         own = own[~own["name"].str.contains(one_layer)]
         deeper.append(own["ratio"].corr(own["gap"], method="spearman"))
-    assert round(sum(deeper) / 5, 2) == -0.03 and min(deeper) < -0.1 and max(deeper) > 0.1
+    assert round(sum(deeper) / 5, 2) == 0.17 and min(deeper) > 0
+    before = runs[(runs["model"] == "mlp") | (runs["seed"] < 12)]
+    assert claims.ratio(before).set_index("id")["value"]["ratio_gap_rank"] == pytest.approx(-0.31, abs=0.005)
