@@ -17,7 +17,7 @@ from gendyn_lite.measures import complexity
 from gendyn_lite.measures.fisher import diagonal, influence
 from gendyn_lite.measures.intervals import generalization_interval
 from gendyn_lite.measures.per_example import passes
-from gendyn_lite.measures.per_example.apart import check_alone
+from gendyn_lite.measures.per_example.rowwise import RowWise
 from gendyn_lite.measures.relu_paths import record_paths
 from gendyn_lite.measures.stiffness import gradient_gram, squared_norms
 from tests.measures import naive
@@ -506,7 +506,7 @@ CHANGED = {  # after a network was checked: what happens to it
 @pytest.mark.parametrize("change", CHANGED)
 def test_a_network_is_checked_once_while_it_is_as_it_was(change, monkeypatch):
     model, checked = net(), []
-    monkeypatch.setattr(passes, "check_alone", lambda *given, **options: checked.append(check_alone(*given, **options)))
+    monkeypatch.setattr(passes, "RowWise", lambda *given: checked.append(given) or RowWise(*given))
     for number, count in ((12, 1), (12, 1), (7, 2), (12, 2)):  # another number of examples is another look
         gradient_gram(model, X[:number], Y[:number])
         assert len(checked) == count
@@ -516,6 +516,14 @@ def test_a_network_is_checked_once_while_it_is_as_it_was(change, monkeypatch):
     rows = torch.stack([torch.cat(list(row.values())) for row in naive.gradients(model, X, Y)])
     torch.testing.assert_close(gradient_gram(model, X, Y), rows @ rows.T, rtol=1e-9, atol=1e-12)
     assert len(checked) == 3
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_examples_are_run_again_only_where_code_of_one_s_own_may_mix_them(own, monkeypatch):
+    model, again = net(), []
+    monkeypatch.setattr(passes, "_lone", lambda *given, **options: again.append(given))
+    gradient_gram(type("Own", (nn.Sequential,), {"__module__": "own"})(model) if own else model, X, Y)
+    assert len(again) == own
 
 
 def test_mixing_that_a_zero_weight_hid_at_first_is_seen_later():

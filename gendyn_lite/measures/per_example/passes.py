@@ -7,7 +7,7 @@ during both passes, so the backward pass computes no weight gradient and stops a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from weakref import WeakKeyDictionary
 
 import torch
@@ -24,7 +24,7 @@ from gendyn_lite.measures.per_example.lag import lag_is_told
 from gendyn_lite.measures.per_example.layers import Layer, Plan, Use, seen, warn
 from gendyn_lite.measures.per_example.rowwise import RowWise
 from gendyn_lite.measures.per_example.taps import OnLayer, Taps
-from gendyn_lite.measures.per_example.unchanged import hooks_of_all, state
+from gendyn_lite.measures.per_example.unchanged import hooks_of_all, of_libraries, state
 from gendyn_lite.models.logits import tell_of_probabilities, unmoved
 from gendyn_lite.threads import keep_freed_memory
 
@@ -98,7 +98,10 @@ def visit(  # noqa: PLR0917 (the inputs, and the functions that receive the resu
             except RuntimeError as error:
                 raise UserError(f"the network has no backward pass: {first_line(error)}") from error
         taps.hand_over_the_rest()
-    if memory and taps.lone:
+    if taps.known and not plan.outside:
+        plan.used = taps.used
+        _check_reached(plan.used)
+    if memory and (taps.lone or taps.known):
         memory.keep(plan)
     without = sorted(plan.outside.union(plan.without_formula))
     new = [name for name in without if name not in plan.announced]
@@ -141,17 +144,27 @@ def _check_batch(  # noqa: PLR0917 (what was run, and what it gave)
     if len(x) > 1 and loss is not cross_entropy and not drawn:
         check_loss(loss, logits, y, losses)
     proved = rows is not None and taps.proved and rows.holds(logits)
+    without = plan.without_formula or plan.outside
+    taps.known = proved and not without and loss is cross_entropy and of_libraries(model)
+    if not (losses.requires_grad or without):
+        _check_reached(())
+    if taps.known:  # autograd's derivative of operations that keep examples apart does so too
+        return
     if not drawn:
         taps.lone = _lone(model, plan, (usable(x.detach()), usable(y)), loss, given, proved=proved)
         plan.used = taps.lone and taps.lone.used
-    without = plan.without_formula or plan.outside
-    if not (losses.requires_grad or without) or (plan.used is not None and not plan.used):
-        why = "are they merged into others, or behind a detach()?"
-        raise UserError(f"the loss depends on none of the weights that require a gradient: {why}")
+        _check_reached(plan.used)
     check_alone(model, x, seen=taps.lone is not None and loss is cross_entropy)
     # `x` in its own layout: channels-last is slower for few examples.
     look = None if proved else taps.in_order
     _check_rows(model, x.detach(), logits, look=look, seen=isinstance(taps.lone, Beside))
+
+
+def _check_reached(used: Collection[str] | None) -> None:
+    """Refuse a loss on which none of the weights has an effect; None if it was not examined which ones have."""
+    if used is not None and not used:
+        why = "are they merged into others, or behind a detach()?"
+        raise UserError(f"the loss depends on none of the weights that require a gradient: {why}")
 
 
 def _check_graph(losses: Tensor) -> None:
@@ -227,7 +240,7 @@ def _lone(
 
     It shows nothing if the precision is too low to compare gradients, or if all examples are fitted so well that their
     gradients are mostly rounding errors. If it is proved that no operation mixes examples, and all parameters have
-    formulas, the cheaper `Beside` is used instead of `Lone`.
+    formulas, the cheaper `Beside` is used instead of `Lone`. If all code is a library's too, nothing is run (`visit`).
     """
     logits, losses = given
     largest, dtype = losses.detach().max(), next(model.parameters()).dtype

@@ -41,6 +41,7 @@ class RowWise(TorchDispatchMode):
         super().__init__()
         self.lost: str | None = None
         self._hidden = False  # whether values of examples went where they cannot be followed
+        self._aside = False  # whether what runs is none of the network's
         self._count = len(x)
         self._axes = WeakIdKeyDictionary()  # tensor → its axis of examples, or None if it has none
         for value in (*model.parameters(), *model.buffers()):
@@ -54,12 +55,16 @@ class RowWise(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Call an operation, and record the axis of the examples in its output."""
         kwargs = kwargs or {}
+        if self._aside:
+            return func(*args, **kwargs)
         given = list(tensors_in((args, kwargs)))
         shapes = [tuple(value.shape) for value in given]
         strides = [value.stride() if value.layout == torch.strided else () for value in given]
         out = func(*args, **kwargs)
+        call = Call(args, kwargs, given, [], shapes, strides, out, self._count)
+        self._look(func, call)
         try:
-            self._note(func, Call(args, kwargs, given, [], shapes, strides, out, self._count))
+            self._note(func, call)
         except (LostError, IndexError, KeyError, TypeError, ValueError, ZeroDivisionError):
             self.lost = self.lost or func.overloadpacket.__name__
             made = list(tensors_in(out))
@@ -67,6 +72,9 @@ class RowWise(TorchDispatchMode):
             for value in made:
                 self._axes.pop(value, None)
         return out
+
+    def _look(self, func: Any, call: Call) -> None:
+        """For subclasses: see an operation that was called."""
 
     def _note(self, func: Any, call: Call) -> None:
         name = func.overloadpacket.__name__

@@ -62,6 +62,8 @@ class Taps(TorchFunctionMode):
         self.lone: Judge | None = None  # if given, checks every layer
         self._rows: RowWise | None = None
         self.proved = True  # whether all layers were proved to have the examples on the first axis
+        self.known = False  # whether no code of one's own can mix them either, so that none has to be run alone
+        self.used = frozenset[str]()  # names of the parameters on which the loss depends, as far as it is known
         # Digests of what layers read for which that is not proved.
         self._read: defaultdict[nn.Module, list[Tensor]] = defaultdict(list)
 
@@ -170,6 +172,7 @@ class Taps(TorchFunctionMode):
         if self.lone is not None and not self.lone.agrees(layer, uses):
             self._plan.outside.update(layer.parameters)  # its formula does not apply: a hook, another order, …
         elif uses:
+            self.used = self.used.union(layer.parameters)
             self._on_layer(layer, uses)
 
 

@@ -22,7 +22,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakIdKeyDictionary
 
 from gendyn_lite.errors import UserError, shown, unknown_name
-from gendyn_lite.measures.per_example.axes import tensors_in
+from gendyn_lite.measures.per_example.axes import Call, tensors_in
 from gendyn_lite.measures.per_example.axis_rules import ATTENTION, BENT, NORMS
 from gendyn_lite.measures.per_example.checks import check_whole, dtype_name
 from gendyn_lite.measures.per_example.rowwise import RowWise
@@ -203,25 +203,40 @@ class Unseen(RowWise):
         self.found, self.inside, self._bent = dict[str, None](), False, False
         self._moving = WeakIdKeyDictionary({x: True})  # tensors that depend on the images
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Note whether an operation is a gate or bends, and call it."""
+    def _look(self, func: Any, call: Call) -> None:
+        """Note whether an operation is a gate or bends."""
         name = func.overloadpacket.__name__.rstrip("_")
-        moving = [value in self._moving for value in tensors_in((args, kwargs))]
-        out = super().__torch_dispatch__(func, types, args, kwargs)
-        made = list(tensors_in(out)) if any(moving) else []
+        moving = [value in self._moving for value in call.tensors]
+        made = list(tensors_in(call.out)) if any(moving) else []
         for value in made:
             self._moving[value] = True
         if not self.inside:
             if name in OPERATIONS:
                 self.found[name] = None
             elif any(value.is_floating_point() for value in made):
-                self._bent |= _bends(func, name, moving, args, kwargs or {})
-        return out
+                self._bent |= _bends(func, name, moving, call.args, call.kwargs)
 
     def bent(self) -> bool:
         """Return whether an operation has bent since the last call of this."""
         found, self._bent = self._bent, False
         return found
+
+    @contextmanager
+    def aside(self, gate: Gate) -> Iterator[Gate]:
+        """Follow nothing inside the context but the call of a gate: what else is computed does not reach the network."""
+
+        def run() -> Tensor:
+            self._aside = False
+            try:
+                return gate.run()
+            finally:
+                self._aside = True
+
+        self._aside = True
+        try:
+            yield gate._replace(run=run)
+        finally:
+            self._aside = False
 
     @contextmanager
     def at_a_gate(self) -> Iterator[None]:

@@ -170,6 +170,10 @@ def _by_layer(
         if gate.z.shape[:1] != (count,) or gate.z.dim() < 2:
             told = f"gate {gate.name!r} sees {list(gate.z.shape)} for {count} images, expected [n, units, ...]"
             raise UserError(f"{told}: leave it out with layers=[...]")
+        with nullcontext(gate) if apart is None else apart.aside(gate) as own:
+            return looked(own)
+
+    def looked(gate: Gate) -> Tensor:
         if gate.z.numel():
             largest[gate.name] = gate.z.detach().flatten(1).amax(1)  # NaN if an entry is
         if gate.name not in found:
