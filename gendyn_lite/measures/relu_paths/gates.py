@@ -223,7 +223,7 @@ class Unseen(RowWise):
 
     @contextmanager
     def aside(self, gate: Gate) -> Iterator[Gate]:
-        """Follow the call of a gate alone inside the context: what else is computed there does not reach the network."""
+        """Follow the call of a gate alone inside the context; what else is computed does not reach the network."""
 
         def run() -> Tensor:
             self._aside = False
