@@ -128,9 +128,19 @@ def test_on_random_labels_paths_are_not_seen_to_change_less(by_id, of_network):
     assert random["train_accuracy"].min() >= 0.98 and random["test_accuracy"].max() < 0.15
 
 
-def test_without_a_decay_similarity_rises_late_by_a_seventh_and_images_are_fitted_less(by_id):
+def test_without_a_decay_no_rise_is_seen_from_the_third_epoch_on_and_images_are_fitted_less(by_id, of_network):
     rise = by_id.loc["higher_without_decay"]
     assert (rise["verdict"], round(rise["value"], 2)) == ("holds, small", 0.14)
+    older = of_network.loc["alexnet_small on CIFAR-10 (JPEG q75), n = 1,000", "higher_without_decay"]
+    assert round(older["value"], 2) == 0.64
+    constant = paths.long_paths(EVERY.query("schedule == 'constant'"))
+    curves = paths.mean_of_layers(constant, "cross").pivot_table(index="epoch", columns="run_id", values="value")
+    late = curves.loc[14:16].mean() - curves.loc[3:12].mean()
+    assert round(late.mean(), 2) == 0.02 and ((late > 0).sum(), (late < 0).sum()) == (3, 2)
+    sixth = EVERY.query("epoch == 6 and schedule == 'step'").groupby("label_corruption")["train_accuracy"].mean()
+    assert sixth.round(2).to_dict() == {0: 0.63, 1: 0.41}
+    unseen = ends(NEW)["test_accuracy"]
+    assert (round(unseen.min(), 2), unseen.max()) == (0.24, 0.32)
     last = paths.named(ends(EVERY)).pivot(index="seed", columns="runs", values="test_accuracy")
     assert len(last) == 5 and (last[paths.CONSTANT] <= last[paths.TRUE]).all()
     assert (last[paths.CONSTANT] < last[paths.TRUE]).sum() == 4
