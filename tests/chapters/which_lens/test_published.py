@@ -168,7 +168,8 @@ def test_on_photographs_most_measures_follow_the_ratio_of_rate_and_batch_size():
 
 
 def with_random_labels(every: pd.DataFrame) -> pd.DataFrame:
-    assert len(rows := every.query("label_corruption > 0")) == 108
+    rows = every.query("label_corruption > 0")
+    assert len(rows) == 108
     return rows.query("reached").reset_index(drop=True)
 
 
