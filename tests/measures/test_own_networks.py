@@ -495,9 +495,6 @@ CHANGED = {  # after a network was checked: what happens to it
     "a setting": lambda model: setattr(model[1], "inplace", True),
     "a module in train mode": lambda model: model[1].train(),
     "a step": shifted,
-    "what is written to .data": lambda model: model[0].weight.data.mul_(3),
-    "a sign in .data": lambda model: model[0].weight.data[0].neg_(),
-    "one bit of one entry": lambda model: model[0].weight.data.view(torch.uint8)[-1, -1].bitwise_xor_(1),
     "a frozen weight": lambda model: model[0].weight.requires_grad_(False),
 }
 
@@ -516,6 +513,29 @@ def test_a_network_is_checked_once_while_it_is_as_it_was(change, monkeypatch):
     rows = torch.stack([torch.cat(list(row.values())) for row in naive.gradients(model, X, Y)])
     torch.testing.assert_close(gradient_gram(model, X, Y), rows @ rows.T, rtol=1e-9, atol=1e-12)
     assert len(checked) == 3
+
+
+WRITTEN = {  # to a weight, without a new version of it
+    "other values": lambda weight: weight.mul_(3),
+    "a sign": lambda weight: weight[0].neg_(),
+    "one bit of one entry": lambda weight: weight.view(torch.uint8)[-1, -1].bitwise_xor_(1),
+}
+
+
+@pytest.mark.parametrize("proved", [False, True])
+@pytest.mark.parametrize("write", WRITTEN)
+def test_what_is_written_to_data_has_the_network_checked_anew_unless_its_operations_prove_it(
+    write, proved, monkeypatch
+):
+    model, checked = net(), []
+    if not proved:
+        monkeypatch.setattr(RowWise, "holds", lambda self, value: False)
+    monkeypatch.setattr(passes, "RowWise", lambda *given: checked.append(given) or RowWise(*given))
+    gradient_gram(model, X, Y)
+    WRITTEN[write](model[0].weight.data)
+    rows = torch.stack([torch.cat(list(row.values())) for row in naive.gradients(model, X, Y)])
+    torch.testing.assert_close(gradient_gram(model, X, Y), rows @ rows.T, rtol=1e-9, atol=1e-12)
+    assert len(checked) == (1 if proved else 2)
 
 
 @pytest.mark.parametrize("own", [False, True])

@@ -199,15 +199,16 @@ def check_finite(squared_norms: Tensor, *, first: int = 0, resolved: bool = Fals
     Raises:
         UserError: A gradient is not finite, or (if `resolved`) all are too small.
     """
-    wrong = (~torch.isfinite(squared_norms)).nonzero().flatten().tolist()
-    if wrong:
+    least, most = map(float, torch.aminmax(squared_norms)) if len(squared_norms) else (0.0, 0.0)
+    if not (math.isfinite(least) and math.isfinite(most)):
+        wrong = (~torch.isfinite(squared_norms)).nonzero().flatten().tolist()
         which = f"{first + wrong[0]} and {len(wrong) - 1} more" if len(wrong) > 1 else first + wrong[0]
         told, why = f"the gradient of example {which} is not finite", "has training diverged?"
         if squared_norms.dtype == torch.float64:
             raise UserError(f"{told}: {why}")
         beyond = f"or its square is beyond {dtype_name(squared_norms)}"
         raise UserError(f"{told}, {beyond}: {why} If not, measure in float64 (model.double())")
-    if resolved and 0 < (most := float(squared_norms.max())) < torch.finfo(squared_norms.dtype).tiny:
+    if resolved and 0 < most < torch.finfo(squared_norms.dtype).tiny:
         told = f"the largest squared gradient is {most:.0e}, too small for {dtype_name(squared_norms)}"
         raise UserError(f"{told}: measure in float64 (model.double()), or in other units")
 

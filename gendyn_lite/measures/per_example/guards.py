@@ -93,10 +93,12 @@ def _check_plain(name: str, module: nn.Module) -> None:
         raise UserError(f"{whole} is wrapped in {type(module).__name__}: measure the one inside, model.{path}module")
     if isinstance(module, torch.jit.ScriptModule):
         raise UserError(f"{whole} is a program of torch.jit: measure the module that it was made of")
-    if any(is_lazy(value) for value in module.parameters(recurse=False)):
-        raise UserError(f"{whole} ({type(module).__name__}) has no weights yet: run the network on an example first")
-    if any(value.is_meta for value in module.parameters(recurse=False)):
-        raise UserError(f"{whole} has no weights (device meta): give it some first, model.to_empty(device=...)")
+    for value in [value for value in module._parameters.values() if value is not None]:
+        if is_lazy(value):
+            told = f"{whole} ({type(module).__name__})"
+            raise UserError(f"{told} has no weights yet: run the network on an example first")
+        if value.is_meta:
+            raise UserError(f"{whole} has no weights (device meta): give it some first, model.to_empty(device=...)")
 
 
 def check_model(model: nn.Module) -> None:

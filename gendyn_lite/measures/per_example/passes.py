@@ -24,7 +24,7 @@ from gendyn_lite.measures.per_example.lag import lag_is_told
 from gendyn_lite.measures.per_example.layers import Layer, Plan, Use, seen, warn
 from gendyn_lite.measures.per_example.rowwise import RowWise
 from gendyn_lite.measures.per_example.taps import OnLayer, Taps
-from gendyn_lite.measures.per_example.unchanged import hooks_of_all, of_libraries, state
+from gendyn_lite.measures.per_example.unchanged import digests, hooks_of_all, of_libraries, state
 from gendyn_lite.models.logits import tell_of_probabilities, unmoved
 from gendyn_lite.threads import keep_freed_memory
 
@@ -102,7 +102,7 @@ def visit(  # noqa: PLR0917 (the inputs, and the functions that receive the resu
         plan.used = taps.used
         _check_reached(plan.used)
     if memory and (taps.lone or taps.known):
-        memory.keep(plan)
+        memory.keep(model, plan, proved=taps.known)
     without = sorted(plan.outside.union(plan.without_formula))
     new = [name for name in without if name not in plan.announced]
     if new:
@@ -204,8 +204,9 @@ def _check_rows(model: nn.Module, x: Tensor, logits: Tensor, *, look: Look, seen
         check_all_rows(model, x, logits, look)
 
 
-# State of the network; names of the parameters without a formula; names of the parameters in use, if known.
-Known = tuple[object, frozenset[str], frozenset[str] | None]
+# State of the network; digests of its weights, or None where these have no say in whether it mixes examples; names of
+# the parameters without a formula; names of the parameters in use, if known.
+Known = tuple[object, dict[str, bytes] | None, frozenset[str], frozenset[str] | None]
 _checked: WeakKeyDictionary[nn.Module, dict[object, Known]] = WeakKeyDictionary()
 
 
@@ -216,15 +217,16 @@ class _Memory:
         self._state, self._known = state(model), _checked.setdefault(model, {})
         handed = tuple(layer.parameters for layer in plan.layers)
         self._key = x.shape, x.dtype, handed, torch.is_autocast_enabled(x.device.type)
-        before, outside, used = self._known.get(self._key, (None, frozenset(), None))
-        if before is not None and before == self._state:
+        before, weights, outside, used = self._known.get(self._key, (None, None, frozenset(), None))
+        if before is not None and before == self._state and (weights is None or weights == digests(model)):
             plan.alone, plan.used = True, used
             plan.outside.update(outside)
 
-    def keep(self, plan: Plan) -> None:
+    def keep(self, model: nn.Module, plan: Plan, *, proved: bool) -> None:
         """Record that the network was checked, which parameters have no formula after all, and which are used."""
-        if self._state is not None:
-            self._known[self._key] = self._state, frozenset(plan.outside), plan.used
+        if self._state is not None:  # writes to `.data` do not change the version
+            weights = None if proved else digests(model)
+            self._known[self._key] = self._state, weights, frozenset(plan.outside), plan.used
 
 
 def _lone(

@@ -92,9 +92,13 @@ class Taps(TorchFunctionMode):
 
     def leave(self, module: nn.Module, args: Any, kwargs: Any, out: Tensor) -> Tensor:
         """Hook after the call: return the same output, with a tap for its gradient."""
+        tapped = self._tapped(module, _given(args, kwargs), out)
         self._inside = None
-        given = _given(args, kwargs)
-        apart = given.dim() >= fewest_axes(module) and len(given) == len(out) == self._count
+        return tapped
+
+    def _tapped(self, module: nn.Module, given: Tensor, out: Tensor) -> Tensor:
+        read, gave = given.shape, out.shape
+        apart = len(read) >= fewest_axes(module) and read[0] == gave[0] == self._count
         if not apart or id(module) in self._elsewhere:
             for layer in self.layers[module]:  # their formulas do not apply
                 self._plan.outside.update(layer.parameters)

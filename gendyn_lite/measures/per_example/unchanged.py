@@ -15,9 +15,9 @@ COLUMNS = 1021  # a prime, so that the rows of a weight fall into different sums
 
 
 def state(model: nn.Module) -> tuple[object, ...] | None:
-    """Return everything that determines what a network computes, to compare with a later call.
+    """Return everything that determines what a network computes, to compare with a later call; see `digests` too.
 
-    That is its modules, with their settings and code, and the address, version and digest of each tensor.
+    That is its modules, with their settings and code, the address and version of each tensor, and digests of buffers.
 
     Returns:
         None for a network that may change without a trace: one with hooks, or with code that is not of `LIBRARIES`.
@@ -35,13 +35,10 @@ def state(model: nn.Module) -> tuple[object, ...] | None:
         held = [value for value in (*module._parameters.values(), *module._buffers.values()) if value is not None]
         if any(value.is_inference() for value in held):  # tensors of inference mode have no version
             return None
-        # The digest detects writes to `.data`, which do not change the version.
-        tensors = [
-            (id(value), value.data_ptr(), value._version, value.requires_grad, value.dtype, _digest(value))
-            for value in held
-        ]
+        tensors = [(id(value), value.data_ptr(), value._version, value.requires_grad, value.dtype) for value in held]
+        buffers = [_digest(value) for value in module._buffers.values() if value is not None]
         settings = [(name, repr(value) if type(value) in PLAIN else id(value)) for name, value in vars(module).items()]
-        found.append((ref(module), type(module), type(module).forward, settings, tensors))
+        found.append((ref(module), type(module), type(module).forward, settings, tensors, buffers))
     return tuple(found)
 
 

@@ -21,6 +21,7 @@ from gendyn_lite.measures.stiffness.layer_gram import add_gram, add_product
 MOST = 1024  # examples at a time; more are not faster
 SMALL = 64 << 20  # bytes assumed to be free without asking
 LARGEST = 4 << 30  # most bytes for activations, even if more is free
+MIRRORED = 128  # rows and columns of a block that is mirrored
 WHOLE = "network"
 
 
@@ -123,7 +124,7 @@ class _Gram:
             for j in range(i, len(self._x), self._step):
                 self._pass(rows, slice(j, j + self._step))
         for total in self.totals.values():
-            total.copy_(total.triu() + total.triu(1).T)
+            _mirror(total)
             checks.check_finite(total.diagonal(), resolved=True)
 
     def _pass(self, rows: slice, columns: slice) -> None:
@@ -152,6 +153,15 @@ class _Gram:
 
         x, y = self._x[columns], self._y[columns]
         visit(self._model, x, y, self._plan, on_layer, on_gradients, loss=self._loss)
+
+
+def _mirror(total: Tensor) -> None:
+    """Copy the upper triangle of a matrix to its lower one, in blocks that stay in the cache."""
+    for i in range(0, len(total), MIRRORED):
+        k = i + MIRRORED
+        block = total[i:k, i:k]
+        block.copy_(block.triu() + block.triu(1).T)
+        total[k:, i:k] = total[i:k, k:].T
 
 
 def _block_size(model: nn.Module, x: Tensor, matrices: int, first: nn.Parameter) -> int:
