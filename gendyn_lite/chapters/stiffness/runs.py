@@ -58,7 +58,7 @@ _MANY = {**_IMAGES, "train_size": 10_000, "test_size": 10_000, "epochs": 60, "le
 # Batch-norm's running statistics lag behind the weights, so they are re-estimated before each measurement.
 _DEEP = {"batch_size": 10, "schedule": "cosine", "learning_rate": 0.02, "batch_norm_statistics": "re-estimated"}
 _FIFTY = {**_DEEP, "train_size": 50, "test_size": 50}
-_THOUSAND = {**_DEEP, "train_size": 1000, "test_size": 1000, "epochs": 30}
+_THOUSAND = {**_DEEP, "train_size": 1000, "test_size": 1000, "epochs": 30, "precision": "bfloat16"}
 _RESNET, _VGG = {"model": "resnet18"}, {"model": "vgg19"}
 _RANDOM, _HALF = {"label_corruption": 1.0}, {"label_corruption": 0.5}
 _RATES = tuple({"learning_rate": rate} for rate in (0.0003, 0.003, 0.03))
