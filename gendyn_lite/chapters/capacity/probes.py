@@ -23,7 +23,7 @@ RIDGES = (0.0, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)  # relative to the mean
 WIDTHS = (0.25, 0.35, 0.5, 0.7, 1.0)  # of a kernel, relative to the median distance
 # Numbers of filters, in units of the number at which there are as many features as examples.
 SHARES = (0.03, 0.06, 0.13, 0.25, 0.5, 0.75, 0.9, 0.96, 1.0, 1.04, 1.1, 1.3, 2.0, 4.0, 8.0, 16.0)
-MOST_CHECKED = 2000  # training images on which an iterative solution is evaluated; it fits all to its tolerance
+MOST_CHECKED = 2000  # training images on which a refined solution is evaluated; it fits all to its tolerance
 MOST_EXAMPLES = 200  # test images on which a descent is evaluated
 
 
@@ -45,15 +45,12 @@ def kernel(config: RunConfig, loaded: ImageData) -> list[Row]:
     """Solve one regression with a Gaussian kernel on pixels or Gabor features."""
     features, y = config.model_options["features"], loaded.train.y
     x = _points(features, loaded.train.x)
-    options = {"ridge": config.weight_decay, "num_classes": loaded.num_classes}
-    width = capacity.choose_width(x, y, seed=config.seed, device="cpu", **options).width
-    if "tolerance" in config.model_options:
-        close = {"tolerance": config.model_options["tolerance"], "seed": config.seed}
-        found = capacity.conjugate_gradient_regression(x, y, width=width, **close, **options)
-    else:
-        found = capacity.kernel_regression(x, y, width=width, device="cpu", **options)
+    options = {"ridge": config.weight_decay, "num_classes": loaded.num_classes, "device": "cpu"}
+    width = capacity.choose_width(x, y, seed=config.seed, **options).width
+    tolerance = config.model_options.get("tolerance")
+    found = capacity.kernel_regression(x, y, width=width, tolerance=tolerance, **options)
     row = {"kernel/width": width, "kernel/squared_norm": float(found.squared_norm)}
-    most = MOST_CHECKED if "tolerance" in config.model_options else None
+    most = None if tolerance is None else MOST_CHECKED
     test = _points(features, loaded.test.x), loaded.test.y
     for name, (points, labels) in (("train", (x[:most], y[:most])), ("test", test)):
         scores = found.predict(points)

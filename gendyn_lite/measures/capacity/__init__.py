@@ -3,7 +3,6 @@
 It has networks that fit any labels, exact kernel and linear models, and the complexity measures of learning theory.
 """
 
-from gendyn_lite.measures.capacity.conjugate import conjugate_gradient_regression
 from gendyn_lite.measures.capacity.feature_regression import FeatureRegression, feature_regression
 from gendyn_lite.measures.capacity.features import ConvFeatures, gabor_bank, gabor_features, random_conv_features
 from gendyn_lite.measures.capacity.given import duplicates

@@ -14,20 +14,21 @@ from torch import Tensor
 
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures.capacity.given import as_targets, check_length, check_ridge
+from gendyn_lite.measures.per_example.checks import dtype_name
 
 
 class SingularGramError(UserError):
-    """A Gram matrix without a Cholesky factor in float64."""
+    """A Gram matrix without a Cholesky factor in the precision that it is given in."""
 
 
-def triangle_bytes(n: int, block: int) -> int:
-    """Return the bytes of the factor of n points in float64, with the workspace of one block.
+def triangle_bytes(n: int, block: int, dtype: torch.dtype = torch.float64) -> int:
+    """Return the bytes of the factor of n points, with the workspace of one block.
 
-    >>> round(triangle_bytes(60_000, 2048) / 1e9, 1)
-    15.0
+    >>> round(triangle_bytes(60_000, 2048) / 1e9, 1), round(triangle_bytes(60_000, 2048, torch.float32) / 1e9, 1)
+    (15.0, 7.5)
     """
     block = min(block, n)
-    return 8 * (n * (n + block) // 2 + 3 * block * block)
+    return dtype.itemsize * (n * (n + block) // 2 + 3 * block * block)
 
 
 class Cholesky:
@@ -37,7 +38,8 @@ class Cholesky:
     Nearly all of the n³/3 multiplications are matrix products with a long inner dimension.
 
     Args:
-        rows: ``rows(start, stop)`` gives K[start:stop, :stop], a new float64 tensor that becomes the factor's storage.
+        rows: ``rows(start, stop)`` gives K[start:stop, :stop], a new tensor in float32 or float64 that becomes the
+            factor's storage.
         n: Number of points.
         block: Rows in a block.
 
@@ -69,7 +71,7 @@ class Cholesky:
             corner.addmm_(row[:, :start], row[:, :start].T, alpha=-1)
         factor, info = torch.linalg.cholesky_ex(corner)
         if int(info) != 0:
-            told = f"the Gram matrix is singular to float64 at point {start + int(info) - 1}"
+            told = f"the Gram matrix is singular to {dtype_name(row)} at point {start + int(info) - 1}"
             advice = "take ridge > 0 (or a smaller kernel width, or more features)"
             raise SingularGramError(f"{told}: it is (nearly) determined by the points before it; {advice}")
         corner.copy_(factor)
@@ -82,18 +84,18 @@ class Cholesky:
             targets: float64 [n, k].
 
         Returns:
-            float64 [n, k].
+            float64 [n, k], rounded as the factor is.
         """
-        solved = self.whiten(targets)
+        solved = self.whiten(targets.to(self.blocks[0].dtype))
         for start, row in zip(reversed(self.starts), reversed(self.blocks), strict=True):
             part = solved[start : start + len(row)]
             part.copy_(torch.linalg.solve_triangular(row[:, start:].T, part, upper=True))
             if start > 0:
                 solved[:start].addmm_(row[:, :start].T, part, alpha=-1)
-        return solved
+        return solved.to(targets.dtype)
 
     def whiten(self, targets: Tensor) -> Tensor:
-        """Compute L⁻¹ times targets, [n, k]; the squares of a column's entries sum to tᵀ K⁻¹ t."""
+        """Compute L⁻¹ times targets [n, k], as precise as the factor; the squares of a column sum to tᵀ K⁻¹ t."""
         solved = targets.clone()
         for start, row in zip(self.starts, self.blocks, strict=True):
             part = solved[start : start + len(row)]

@@ -1,44 +1,52 @@
-"""Conjugate gradients and ridge paths against direct solvers; mini-batches against the solution of smallest norm."""
+"""Refined solutions and ridge paths against direct solvers; mini-batches against the solution of smallest norm."""
 
 from __future__ import annotations
+
+from functools import partial
 
 import pytest
 import torch
 
-from gendyn_lite.errors import Failed
+from gendyn_lite.errors import Failed, UserError
 from gendyn_lite.measures import capacity
-from gendyn_lite.measures.capacity import conjugate
+from gendyn_lite.measures.capacity import kernels
 from tests.measures.capacity.test_memorize import points
 from tests.measures.networks import refused
 
 
 @pytest.mark.parametrize("ridge", [0.0, 0.1])
-@pytest.mark.parametrize(("n", "rows", "centres"), [(1, 4, 5), (7, 4, 3), (300, 64, 50), (300, 300, 300)])
-def test_conjugate_gradients_find_what_the_factor_finds(n, rows, centres, ridge, monkeypatch):
-    monkeypatch.setattr(conjugate, "ROWS", rows)
+@pytest.mark.parametrize(("n", "rows"), [(1, 4), (7, 4), (300, 64), (300, 300)])
+def test_a_refined_solution_is_what_the_factor_in_float64_gives(n, rows, ridge, monkeypatch):
+    monkeypatch.setitem(kernels.BLOCK, "cpu", rows)
     x, y = points(n, 20), torch.arange(n) % 3
-    options = {"width": 3.0, "ridge": ridge, "num_classes": 3}
-    exact = capacity.kernel_regression(x, y, device="cpu", **options)
-    found = capacity.conjugate_gradient_regression(x, y, tolerance=1e-5, centres=centres, **options)
+    options = {"width": 3.0, "ridge": ridge, "num_classes": 3, "device": "cpu"}
+    exact = capacity.kernel_regression(x, y, **options)
+    found = capacity.kernel_regression(x, y, tolerance=1e-8, **options)
     new = points(20, 20, seed=1)
-    torch.testing.assert_close(found.predict(new), exact.predict(new), atol=1e-3, rtol=0)
-    assert float(found.squared_norm) == pytest.approx(float(exact.squared_norm), rel=1e-3)
+    torch.testing.assert_close(found.predict(new), exact.predict(new), atol=1e-6, rtol=0)
+    assert float(found.squared_norm) == pytest.approx(float(exact.squared_norm), rel=1e-6)
     residual = found.predict(x) + ridge * found.alpha - torch.nn.functional.one_hot(y, 3)
-    assert residual.norm() < 1e-4 * n**0.5
+    assert residual.norm() < 1e-8 * n**0.5
+    assert found.alpha.dtype == torch.float64
 
 
-def test_a_kernel_too_smooth_for_float32_is_not_passed_off_as_fitted():
+@pytest.mark.parametrize(("width", "message"), [(1.5, "singular to float32 at point"), (0.1, "solutions in float32")])
+def test_a_kernel_too_smooth_for_float32_is_not_passed_off_as_fitted(width, message):
     x, y = points(300, 2), torch.arange(300) % 3
-    with pytest.raises(Failed, match=r"^\d{1,3} steps leave [\de.+]+ of the labels"):  # not NaN, after all of 1,000
-        capacity.conjugate_gradient_regression(x, y, width=1.5, tolerance=1e-3, centres=50)
+    with pytest.raises((UserError, Failed), match=message):
+        capacity.kernel_regression(x, y, width=width, tolerance=1e-18, device="cpu")
 
 
-def test_a_regression_that_does_not_get_there_says_so():
-    x = points(100, 1)
-    with pytest.raises(Failed, match=r"2 steps leave .* expected 1e-06: take a ridge or more centres"):
-        capacity.conjugate_gradient_regression(
-            x, torch.arange(100) % 2, width=3.0, tolerance=1e-6, centres=1, most_steps=2
-        )
+def test_real_targets_of_one_column_are_refined_too():
+    x = torch.linspace(0, 6, 50)[:, None]
+    found = capacity.kernel_regression(x, x.sin()[:, 0], width=0.1, tolerance=1e-6, device="cpu")
+    assert found.predict(x).shape == (50,) and (found.predict(x) - x.sin()[:, 0]).abs().max() < 1e-5
+
+
+def test_leaving_an_example_out_needs_float64():
+    factor = capacity.KernelFactor(points(20, 3), width=1.0, tolerance=1e-6, device="cpu")
+    with pytest.raises(UserError, match=r"^leave-one-out predictions need the factor in float64: tolerance=None$"):
+        factor.leave_one_out(torch.arange(20) % 2)
 
 
 def smooth_images(n: int, side: int = 28, seed: int = 0) -> torch.Tensor:
@@ -47,14 +55,14 @@ def smooth_images(n: int, side: int = 28, seed: int = 0) -> torch.Tensor:
     return (255 * torch.nn.functional.interpolate(coarse, size=side, mode="bilinear")).to(torch.uint8)
 
 
-def test_conjugate_gradients_at_the_size_and_settings_of_the_published_run_are_the_factor():
-    """Images of 784 pixels, ten classes, the kernel's chosen width, 2,000 centres, several blocks of rows, float32."""
+def test_a_refined_solution_at_the_settings_of_the_published_run_is_the_factor():
+    """Images of 784 pixels, ten classes, the kernel's chosen width, several blocks of rows, float32."""
     images = smooth_images(3200)
     y = torch.randint(10, (3200,), generator=torch.Generator().manual_seed(1))
     (x, y), new = (images[:3000], y[:3000]), images[3000:]
     width = capacity.choose_width(x, y, max_points=500, device="cpu").width
     exact = capacity.kernel_regression(x, y, width=width, num_classes=10, device="cpu")
-    found = capacity.conjugate_gradient_regression(x, y, width=width, num_classes=10, tolerance=0.003)
+    found = capacity.kernel_regression(x, y, width=width, num_classes=10, tolerance=0.003, device="cpu")
     left = found.predict(x) - torch.nn.functional.one_hot(y, 10)
     lengths = torch.nn.functional.one_hot(y, 10).double().norm(dim=0)
     assert float((left.norm(dim=0) / lengths).max()) < 0.003  # in float64, from the points
@@ -64,19 +72,17 @@ def test_conjugate_gradients_at_the_size_and_settings_of_the_published_run_are_t
     assert float(found.squared_norm) == pytest.approx(float(exact.squared_norm), rel=0.01)
 
 
-def test_it_is_the_true_residual_that_ends_the_iteration(monkeypatch):
-    """A product that is wrong by a little, as rounding makes it, and a residual that does not see it."""
+def test_it_is_the_true_residual_that_ends_the_refinement(monkeypatch):
+    """A factor that is wrong by a little, as rounding makes it, and one that is wrong by much."""
     x, y = points(300, 20), torch.arange(300) % 3
-    plain, looked = conjugate._Triangle.__call__, []
-    monkeypatch.setattr(conjugate._Triangle, "__call__", lambda self, v: 1.01 * plain(self, v))
-    true = conjugate._products
-    monkeypatch.setattr(conjugate, "_products", lambda *given: looked.append(1) or true(*given))
-    found = capacity.conjugate_gradient_regression(x, y, width=3.0, tolerance=1e-5, centres=50)
+    plain, solved = kernels.Cholesky.solve, []
+    monkeypatch.setattr(kernels.Cholesky, "solve", lambda *given: solved.append(1) or 1.01 * plain(*given))
+    found = capacity.kernel_regression(x, y, width=3.0, tolerance=1e-5, device="cpu")
     left = found.predict(x) - torch.nn.functional.one_hot(y)
-    assert left.norm(dim=0).max() < 1e-5 * 100**0.5 and len(looked) > 2  # it began again from what was left
-    monkeypatch.setattr(conjugate._Triangle, "__call__", lambda self, v: 3 * plain(self, v))
-    with pytest.raises(Failed, match=r"leave 0\.7 of the labels, expected 1e-05"):
-        capacity.conjugate_gradient_regression(x, y, width=3.0, tolerance=1e-5, centres=50)
+    assert left.norm(dim=0).max() < 1e-5 * 100**0.5 and len(solved) == 3  # it began again from what was left
+    monkeypatch.setattr(kernels.Cholesky, "solve", lambda *given: 0.3 * plain(*given))
+    with pytest.raises(Failed, match=r"after 1 solutions in float32, 0\.7 of the labels is left, expected 1e-05"):
+        capacity.kernel_regression(x, y, width=3.0, tolerance=1e-5, device="cpu")
 
 
 def least_squares(x: torch.Tensor, y: torch.Tensor, ridge: float) -> torch.Tensor:
@@ -160,16 +166,16 @@ def test_a_batch_of_all_examples_is_gradient_descent_at_the_same_rate():
     torch.testing.assert_close(one.weights, all_at_once.weights)
 
 
-CONJUGATE, DESCENT = capacity.conjugate_gradient_regression, capacity.gradient_descent_from_zero
+KERNEL, DESCENT = partial(capacity.kernel_regression, tolerance=1e-6), capacity.gradient_descent_from_zero
 PATH = capacity.ridge_path
 FIVE, EQUAL, TWO = (points(5, 2), torch.arange(5) % 2), points(6, 2)[[0, 1, 2, 3, 1, 5]], torch.tensor([0, 1])
 ROWS = points(6, 9), points(6, 1, seed=1)
 REFUSED = {
-    "width": (CONJUGATE, FIVE, {"width": 0.0}, "width"),
-    "tolerance": (CONJUGATE, FIVE, {"width": 1.0, "tolerance": 2.0}, "tolerance is 2"),
-    "centres": (CONJUGATE, FIVE, {"width": 1.0, "centres": 0}, "centres"),
-    "ridge": (CONJUGATE, FIVE, {"width": 1.0, "ridge": -1}, "ridge"),
-    "equal points": (CONJUGATE, (EQUAL, torch.arange(6) % 2), {"width": 1.0}, "1 = 4"),
+    "width": (KERNEL, FIVE, {"width": 0.0}, "width"),
+    "tolerance": (KERNEL, FIVE, {"width": 1.0, "tolerance": 2.0}, "tolerance is 2"),
+    "no tolerance": (KERNEL, FIVE, {"width": 1.0, "tolerance": float("nan")}, "tolerance is nan"),
+    "ridge": (KERNEL, FIVE, {"width": 1.0, "ridge": -1}, "ridge"),
+    "equal points": (KERNEL, (EQUAL, torch.arange(6) % 2), {"width": 1.0}, "1 = 4"),
     "no square": (PATH, (torch.ones(2, 3), TWO, [0.0]), {}, r"shape \(2, 3\), expected a symmetric"),
     "not symmetric": (PATH, (torch.tensor([[1.0, 2.0], [0.0, 1.0]]), TWO, [0.0]), {}, "symmetric"),
     "zero": (PATH, (torch.zeros(2, 2), TWO, [0.0]), {}, "gram is zero"),
