@@ -23,8 +23,7 @@ RIDGES = (0.0, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)  # relative to the mean
 WIDTHS = (0.25, 0.35, 0.5, 0.7, 1.0)  # of a kernel, relative to the median distance
 # Numbers of filters, in units of the number at which there are as many features as examples.
 SHARES = (0.03, 0.06, 0.13, 0.25, 0.5, 0.75, 0.9, 0.96, 1.0, 1.04, 1.1, 1.3, 2.0, 4.0, 8.0, 16.0)
-MOST_CHECKED = 2000  # training images on which a refined solution is evaluated; it fits all to its tolerance
-MOST_EXAMPLES = 200  # test images on which a descent is evaluated
+MOST_CHECKED = 2000  # training images, about, on which a refined solution is evaluated; it fits all to its tolerance
 
 
 def memorizing(config: RunConfig, loaded: ImageData) -> list[Row]:
@@ -50,9 +49,9 @@ def kernel(config: RunConfig, loaded: ImageData) -> list[Row]:
     tolerance = config.model_options.get("tolerance")
     found = capacity.kernel_regression(x, y, width=width, tolerance=tolerance, **options)
     row = {"kernel/width": width, "kernel/squared_norm": float(found.squared_norm)}
-    most = None if tolerance is None else MOST_CHECKED
+    every = 1 if tolerance is None else max(1, len(y) // MOST_CHECKED)
     test = _points(features, loaded.test.x), loaded.test.y
-    for name, (points, labels) in (("train", (x[:most], y[:most])), ("test", test)):
+    for name, (points, labels) in (("train", (x[::every], y[::every])), ("test", test)):
         scores = found.predict(points)
         onehot = torch.nn.functional.one_hot(labels, loaded.num_classes)
         row[f"{name}_loss"] = float((scores - onehot).square().mean())
@@ -71,10 +70,9 @@ def descent(config: RunConfig, loaded: ImageData) -> list[Row]:
     The features of a Gaussian kernel are the rows of a Cholesky factor of its Gram matrix over training and test
     images, which span the part of the kernel's space that these images span.
     """
-    test = loaded.test.x[:MOST_EXAMPLES]
-    x, x_test = _explicit_features(config, loaded, test)
+    x, x_test = _explicit_features(config, loaded)
     y, n = loaded.train.y, len(x)
-    onehot = torch.nn.functional.one_hot(loaded.test.y[:MOST_EXAMPLES], loaded.num_classes)
+    onehot = torch.nn.functional.one_hot(loaded.test.y, loaded.num_classes)
 
     def measured(w: Tensor) -> Row:
         scores = x_test @ w
@@ -110,9 +108,9 @@ def descent(config: RunConfig, loaded: ImageData) -> list[Row]:
     return rows
 
 
-def _explicit_features(config: RunConfig, loaded: ImageData, test: Tensor) -> tuple[Tensor, Tensor]:
-    """Return features of the training images and of some test images, float64 [n, p] and [m, p]."""
-    train, options = loaded.train.x, config.model_options
+def _explicit_features(config: RunConfig, loaded: ImageData) -> tuple[Tensor, Tensor]:
+    """Return features of the training images and of the test images, float64 [n, p] and [m, p]."""
+    (train, _), (test, _), options = loaded.train, loaded.test, config.model_options
     if options["features"] == "random_conv":
         conv = capacity.random_conv_features(train, options["filters"], seed=config.seed)
         features = conv(train)

@@ -73,6 +73,7 @@ class Cholesky:
         if int(info) != 0:
             told = f"the Gram matrix is singular to {dtype_name(row)} at point {start + int(info) - 1}"
             advice = "take ridge > 0 (or a smaller kernel width, or more features)"
+            advice = advice if row.dtype == torch.float64 else f"take float64 (tolerance=None), or {advice[5:]}"
             raise SingularGramError(f"{told}: it is (nearly) determined by the points before it; {advice}")
         corner.copy_(factor)
         self.blocks.append(row)

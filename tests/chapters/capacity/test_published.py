@@ -67,7 +67,7 @@ def test_descent_from_zero_reaches_the_solution_with_kernels_and_from_elsewhere_
     assert ends.loc[(ends["start"] == "zero") & (ends["features"] == "pixels"), "distance"].max() < 2e-4
     assert (other["test_accuracy"] < zero["test_accuracy"] - 0.02).all()
     # By construction: of 700 directions those of 500 training images are changed, 200 keep what the start has in them.
-    assert set(every["n_train"]) == {500} and probes.MOST_EXAMPLES == 200
+    assert set(every["n_train"]) == {500} and set(every["test_size"]) == {200}
     assert other["distance"].between(*((200 / 700) ** 0.5 * factor for factor in (0.96, 1.04))).all()
     random = ends[ends["start"] == "random"]
     assert (random["distance"] * random["aim_norm"] / random["outside"] - 1).abs().max() < 0.003
@@ -76,6 +76,11 @@ def test_descent_from_zero_reaches_the_solution_with_kernels_and_from_elsewhere_
     assert early["distance"].mean() == pytest.approx(1 / 3, abs=0.03)
     assert early["aim_accuracy"].mean() - early["test_accuracy"].mean() < 0.003
     assert said["sgd_keeps_other_start"] == "computed" and said["sgd_reaches_minimum_norm"] == "holds, small"
+
+
+def test_the_test_images_of_a_descent_are_of_every_class_alike():
+    first = DESCENT[(DESCENT["start"] == "zero") & (DESCENT["passes"] == 0)]
+    assert len(first) == 20 and first["test_accuracy"].tolist() == [0.1] * 20  # one class is guessed for all
 
 
 def test_on_random_filters_descent_is_halfway_after_500_epochs_and_errs_no_more_than_the_solution():
