@@ -65,7 +65,7 @@ def test_descent_from_zero_reaches_the_solution_with_kernels_and_from_elsewhere_
     spread = ends[ends["start"] == "zero"].groupby("features")["distance"].agg(["min", "max"]).round(3)
     assert spread.loc["gabor"].tolist() == [0.005, 0.013] and zero["distance"].max() < 0.01
     assert ends.loc[(ends["start"] == "zero") & (ends["features"] == "pixels"), "distance"].max() < 2e-4
-    assert (other["test_accuracy"] < zero["test_accuracy"] - 0.02).all()
+    assert (other["test_accuracy"] < zero["test_accuracy"] - 0.01).all()
     # By construction: of 700 directions those of 500 training images are changed, 200 keep what the start has in them.
     assert set(every["n_train"]) == {500} and set(every["test_size"]) == {200}
     assert other["distance"].between(*((200 / 700) ** 0.5 * factor for factor in (0.96, 1.04))).all()
@@ -92,7 +92,7 @@ def test_on_random_filters_descent_is_halfway_after_500_epochs_and_errs_no_more_
     assert (round(ends["distance"].min(), 2), round(ends["distance"].max(), 2)) == (0.39, 0.51)
     assert (ends["train_accuracy"] == 1).all() and ends["train_loss"].min() > 0.01
     assert (ends["test_accuracy"] >= ends["aim_accuracy"]).all()
-    assert ends[["test_accuracy", "aim_accuracy"]].mean().tolist() == pytest.approx([0.448, 0.427], abs=5e-4)
+    assert ends[["test_accuracy", "aim_accuracy"]].mean().tolist() == pytest.approx([0.403, 0.384], abs=5e-4)
     other = summarize(own[own["start"] == "random"])
     assert (other["outside"] / other["aim_norm"]).tolist() == pytest.approx([(3500 / 4000) ** 0.5] * 5, rel=0.01)
 
@@ -268,5 +268,7 @@ def test_where_filters_lower_the_error_of_pixels():
 def test_from_elsewhere_fewer_test_images_are_recognized():
     ends = summarize(DESCENT)
     lost = ends[ends["start"] == "random"].groupby(["data", "features"])[["aim_accuracy", "test_accuracy"]].mean()
-    found = (lost["aim_accuracy"] - lost["test_accuracy"]).round(2).drop((CIFAR, "random_conv")).to_dict()
-    assert found == {(MNIST, "gabor"): 0.03, (MNIST, "pixels"): 0.06, (CIFAR, "pixels"): 0.15}
+    found = (lost["aim_accuracy"] - lost["test_accuracy"]).drop((CIFAR, "random_conv")).to_dict()
+    assert found == pytest.approx(
+        {(MNIST, "gabor"): 0.015, (MNIST, "pixels"): 0.048, (CIFAR, "pixels"): 0.118}, abs=5e-4
+    )

@@ -54,7 +54,9 @@ def test_between_two_images_the_class_lasts_almost_the_whole_way(verdicts):
     assert small[1.0] / small[0.0] == pytest.approx(5 / 6, abs=0.02)
     assert len(set(verdicts("pairs_alike").values())) > 1  # the means agree on some networks and not on others
     assert verdicts("pairs_alike")["mnist", "4x128"] == "holds"
-    assert verdicts("distributions_alike")["mnist", "4x128"] == "reversed"
+    alike, spread = verdicts("pairs_alike"), verdicts("distributions_alike")
+    both = sorted(each for each in alike if alike[each] == spread[each] == "holds")
+    assert both == [("cifar10", "1x512"), ("cifar10", "3x128")] and spread["mnist", "4x128"] == "reversed"
 
 
 def shares(data, widths, corruption):
@@ -99,6 +101,8 @@ def test_midlines_tell_labels_apart_on_digits_and_not_on_photographs(verdicts):
     }
     true, random = (found["cifar10"].xs(corruption, level="label_corruption") for corruption in (0.0, 1.0))
     assert (random > true).all()
+    by = means(MLP[MLP["widths"] == tables.MAIN], "dataset", "downsample")["midline"].unstack()
+    assert by.loc["cifar10", 4][0.0] - by.loc["cifar10", 4][1.0] == pytest.approx(0.5, abs=0.05)  # fewer pixels
     for each, ends_of in ((true, (4.3, 4.7)), (random, (4.4, 4.8))):
         assert (each.min(), each.max()) == pytest.approx(ends_of, abs=0.05)
 
@@ -128,6 +132,9 @@ def test_random_directions_last_about_as_long_as_the_class(said, verdicts):
     assert loss.loc["mnist", "min"] > 0.7 and loss.loc["mnist", "max"] < 0.85
     assert loss.loc["digits", "min"] == pytest.approx(1.2, abs=0.05)
     assert loss.loc["cifar10", "min"] > 0.09 and loss.loc["cifar10", "max"] < 0.13
+    assert (true["minor"] - random["minor"] > true["random"] - random["random"]).all()
+    along = true["principal"] - true["means"]
+    assert (along.min().round(1), along.max().round(1)) == (1.4, 1.7)
     assert (random["principal"] - random["random"]).loc["mnist"].between(0.3, 0.7).all()
 
 
@@ -165,6 +172,9 @@ def test_resolution_and_depth(by_network):
     less = [sides[data, 1] - sides[data, 4] for data in ("mnist", "cifar10")]
     assert less == pytest.approx([0.12, 0.38], abs=0.005)
     assert set(by_network.loc["small_true_alike"]["verdict"]) == {"reversed"}
+    assert abs(sides["mnist", 1] - sides["mnist", 2]) < 0.06
+    epochs = MLP[MLP["dataset"] != "digits"].groupby("downsample")["epochs"].unique().map(list).to_dict()
+    assert epochs == {1: [150], 2: [400], 4: [400]}
 
 
 def test_what_is_fitted_and_which_seeds_are_others():
@@ -204,12 +214,16 @@ def test_lengths_go_with_accuracy_until_the_labels_are_fitted_on_mnist_and_less_
     assert means_of["mnist"] == pytest.approx([0.9, 0.9], abs=0.05) and (means_of["cifar10"] < 0.65).all()
     late = watched[watched["epoch"] > 20].groupby(["dataset", "run_id"])["test_accuracy"]
     assert late.std().max() < 0.005
+    after = [fitted for _, fitted in rank_correlations(watched[watched["epoch"] > 20])]
+    assert min(np.abs(after)) > 0.25 and min(after) < -0.6 and max(after) > 0.6  # a drift, by seed
 
 
 def test_the_bound_is_true_and_explains_nothing():
     found = WHOLE[WHOLE["label_corruption"] == 0]
     assert (found["intervals/norm_within"] == 1).all() and (found["intervals/bound_within"] == 1).all()
     assert (found["intervals/bound_covered"] == 0).all()
+    moons = ENDS[(ENDS["dataset"] == "two_moons") & (ENDS["label_corruption"] == 0)]
+    assert moons["intervals/bound_covered"].mean() == pytest.approx(0.92, abs=0.005)
     by = found.groupby(["dataset", "widths"])[
         ["intervals/bound_reach", "intervals/bound_nearest", "intervals/bound_ratio"]
     ]
