@@ -240,7 +240,7 @@ def sharpness(model: nn.Module, x: Tensor, y: Tensor, *, sigma: float = 0.1, dra
     check_whole("draws", draws)
     check_pairs(x, y, next(model.parameters(), None))
     outputs = [own_outputs(model, part, model) for part in x.split(500)]
-    moved, generator = copied(model), torch.Generator().manual_seed(seed)
+    moved, generator = copied(model, x), torch.Generator().manual_seed(seed)
     before, rises = _loss(outputs, y), []
     tell_of_probabilities(model, torch.cat(outputs))
     if not math.isfinite(before):

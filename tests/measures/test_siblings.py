@@ -595,9 +595,9 @@ def test_outputs_in_double_precision_of_a_network_in_single_precision_are_measur
 
 def test_what_mixes_is_named_with_its_module():
     said = "example 7 is another one among fewer examples: .*, maybe by {}: make that work on each"
-    check_refused(OVER_MANY["gram"], said.format("select in its forward"), FEW["one reads its neighbour"])
     torch.manual_seed(0)
-    inner = nn.Sequential(nn.Linear(8, 8), FEW["one reads its neighbour"]).double()
+    check_refused(OVER_MANY["gram"], said.format("select in its forward"), large_alone(by_hand))
+    inner = nn.Sequential(nn.Linear(8, 8), large_alone(by_hand)).double()
     check_refused(OVER_MANY["gram"], said.format(r"select in '1' \(Net\)"), inner)
 
 

@@ -116,9 +116,9 @@ def as_targets(y: Tensor, num_classes: int | None = None) -> Tensor:
     if y.is_floating_point():
         if num_classes is not None:
             raise UserError(f"labels are {dtype_name(y)}, expected integers where num_classes is given: pass y.long()")
-        if y.ndim not in (1, 2) or not torch.isfinite(y).all():
+        if y.ndim not in (1, 2) or not y.numel() or not torch.isfinite(y).all():
             raise UserError(f"targets of shape {tuple(y.shape)}: expected finite numbers of shape [n] or [n, k]")
-        return y.reshape(len(y), -1).to(torch.float64)
+        return y.detach().reshape(len(y), -1).to(torch.float64)
     classes = check_classes(y, num_classes)
     what = f"a column for each of {shown(classes)} classes of {len(y):,} labels"
     advice = "number the classes 0, 1, 2, … without gaps, and take num_classes from them"
@@ -126,10 +126,11 @@ def as_targets(y: Tensor, num_classes: int | None = None) -> Tensor:
     return F.one_hot(y.long(), classes).to(torch.float64)
 
 
-def squared_distances(a: Tensor, b: Tensor) -> Tensor:
+def squared_distances(a: Tensor, b: Tensor, *, largest: float = math.inf) -> Tensor:
     """Compute ‖a_i − b_j‖², [n, m], from inner products; negative results of rounding are set to 0.
 
-    Rounding errors are relative to the largest ‖b_j‖², so points far from the origin are shifted to it first.
+    Rounding errors are relative to the largest squared norm, so points far from the origin are shifted to it first. If
+    those norms are above `largest`, the distances are computed from differences, which takes longer.
 
     >>> squared_distances(torch.tensor([[1e6]]), torch.tensor([[1e6 - 1], [1e6 + 2]]))
     tensor([[1., 4.]])
@@ -137,8 +138,10 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
     mean = b.mean(0)
     if len(b) * mean.square().sum() > 0.9 * b.square().sum():  # the mean is far larger than the differences
         a, b = a - mean, b - mean
-    distances = torch.addmm(b.square().sum(1)[None], a, b.T, alpha=-2)
-    return distances.add_(a.square().sum(1)[:, None]).clamp_(min=0)
+    of_a, of_b = a.square().sum(1), b.square().sum(1)
+    if max(float(of_a.max()), float(of_b.max())) > largest:
+        return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist").square()
+    return torch.addmm(of_b[None], a, b.T, alpha=-2).add_(of_a[:, None]).clamp_(min=0)
 
 
 def duplicates(x: Tensor) -> list[list[int]]:

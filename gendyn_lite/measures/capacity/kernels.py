@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bisect
-import math
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -19,6 +18,8 @@ from gendyn_lite.measures.per_example.checks import available_memory, check_numb
 WIDTH = "a number above 0, of a finite square, in the units of x (choose_width finds one)"
 BLOCK = {"cpu": 1024, "cuda": 4096}  # rows of the kernel matrix to compute and factor at a time
 REFINED = 512  # rows at a time for a residual in float64
+ROUNDED = {torch.float64: 1e-6, torch.float32: 1e-3}  # largest rounding error of an exponent
+WIDEST, NARROWEST = 1e150, 1e-150  # widths whose squares are normal numbers
 FACTORS = (0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0)
 
 
@@ -81,11 +82,12 @@ class KernelFactor:
         tolerance: float | None = None,
         device: torch.device | str | None = None,
     ) -> None:
-        check_number("width", width, WIDTH, lambda value: 0 < value * value < math.inf)
+        check_number("width", width, WIDTH, lambda value: NARROWEST < value < WIDEST)
         given.check_ridge(ridge)
         if tolerance is not None:
             check_number("tolerance", tolerance, "a number in (0, 1)", lambda value: 0 < value < 1)
         given.check_points(x)
+        x = x.detach()
         self.device = given.solving_device(device)
         self.width, self.ridge, block = float(width), float(ridge), _block(self.device)
         self.tolerance, self._dtype = tolerance, torch.float64 if tolerance is None else torch.float32
@@ -112,6 +114,8 @@ class KernelFactor:
 
     def _refined(self, targets: Tensor, tolerance: float) -> Tensor:
         """Solve by the rounded factor for what is left of the targets, again and again."""
+        scale = targets.abs().amax(0).clamp(min=torch.finfo(torch.float64).tiny)
+        targets = targets / scale  # squares of small targets would vanish
         lengths = targets.norm(dim=0).clamp(min=1e-300)
         alpha, left, share, solved = torch.zeros_like(targets), targets, 1.0, 0
         while not share <= tolerance:  # also if the share is NaN
@@ -122,7 +126,7 @@ class KernelFactor:
             if not (share <= tolerance or share <= before / 2):
                 told = f"after {solved} solutions in float32, {share:.1g} of the labels is left, expected {tolerance:g}"
                 raise Failed(f"{told}: take a ridge > 0, or float64 (tolerance=None)")
-        return alpha
+        return alpha * scale
 
     def _targets(self, y: Tensor, num_classes: int | None) -> Tensor:
         given.check_length(self.points, y)
@@ -190,7 +194,8 @@ def gaussian_kernel(a: Tensor, b: Tensor, width: float) -> Tensor:
     >>> gaussian_kernel(torch.zeros(1, 2), torch.tensor([[0.0, 0.0], [3.0, 4.0]]), width=5.0)
     tensor([[1.0000, 0.6065]])
     """
-    return given.squared_distances(a, b).mul_(-0.5 / width**2).exp_()
+    largest = ROUNDED[a.dtype] * width**2 / torch.finfo(a.dtype).eps
+    return given.squared_distances(a, b, largest=largest).mul_(-0.5 / width**2).exp_()
 
 
 def _block(device: torch.device) -> int:

@@ -97,7 +97,7 @@ def influence(
     guards.check_examples(model, on, targets, least=1)
     labels = torch.zeros(len(watched), dtype=torch.int64, device=watched.device) if y_watched is None else y_watched
     guards.check_examples(model, watched, labels, least=1, name="x_eval: ")
-    twin = copied(model).double()
+    twin = copied(model, on).double()
     on, watched = (checks.usable(part.double() if part.is_floating_point() else part) for part in (on, watched))
     with guards.reading(twin, output):
         fisher = {} if y_watched is None else diagonal(twin, watched, y_watched, loss=loss)

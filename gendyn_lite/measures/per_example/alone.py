@@ -5,21 +5,24 @@ from __future__ import annotations
 import contextlib
 import copy
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
-from gendyn_lite.errors import UserError
+from gendyn_lite.errors import UserError, first_line
 from gendyn_lite.measures.per_example.checks import usable
 from gendyn_lite.measures.per_example.guards import check_kept
 from gendyn_lite.measures.per_example.layers import Layer, Use
+from gendyn_lite.measures.per_example.unchanged import of_libraries
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 MIXES = (
@@ -27,7 +30,9 @@ MIXES = (
     "of its own"
 )
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-2}  # relative error allowed in a gradient; others are unchecked
-FITTED = {torch.float64: 1e-9, torch.float32: 1e-4}  # below these losses, a gradient is mostly rounding error
+# Below these losses a gradient is mostly rounding error: of the cross-entropy, and of others for outputs around 1.
+FITTED = {torch.float64: 1e-9, torch.float32: 1e-4}
+SQUARED = {torch.float64: 1e-16, torch.float32: 1e-8}
 
 
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
@@ -44,6 +49,20 @@ def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     wide, own = logits.double(), y[:, None]
     ahead = wide.scatter(1, own, -torch.inf).logsumexp(1) - wide.gather(1, own)[:, 0]
     return -F.logsigmoid(-ahead)
+
+
+def fitted_below(loss: Loss, logits: Tensor, losses: Tensor) -> float:
+    """Return the loss of an example below which its gradient is mostly rounding error.
+
+    Other losses than the cross-entropy are taken to be in the units of a square of the outputs.
+
+    >>> one = torch.ones(1)
+    >>> fitted_below(cross_entropy, one, one.double()), fitted_below(F.mse_loss, 1e-3 * one, one)
+    (1e-09, 1e-14)
+    """
+    if loss is cross_entropy:
+        return FITTED.get(losses.dtype, FITTED[torch.float32])
+    return SQUARED[logits.dtype] * float(f"{float(logits.detach().abs().max()) ** 2:.1g}")
 
 
 def lone(model: nn.Module, x: Tensor) -> Tensor:
@@ -74,27 +93,66 @@ def lone_gradients(
     Returns:
         The loss, and the gradient for each name; None if the loss does not depend on it.
     """
+    with _requiring(model, names) as own:
+        return _gradients_of(loss(model(x.clone()), y)[row], {**own, "": x} if x.requires_grad else own)
+
+
+@contextmanager
+def _requiring(model: nn.Module, names: Collection[str]) -> Iterator[dict[str, Tensor]]:
+    """Let some parameters of a frozen network require a gradient, inside the context only; give them by name."""
     own = {name: value.requires_grad_(True) for name, value in model.named_parameters() if name in names}
     try:
-        total = loss(model(x.clone()), y)[row]
-        of = {**own, "": x} if x.requires_grad else own
-        if not total.requires_grad:
-            return total, dict.fromkeys(of)
-        found = torch.autograd.grad(total, list(of.values()), allow_unused=True)
-        return total.detach(), dict(zip(of, found, strict=True))
+        yield own
     finally:
         for value in own.values():
             value.requires_grad_(False)
 
 
-def copied(model: nn.Module) -> nn.Module:
-    """Copy a network, with dense gradients of embeddings; refuse one with weights computed before each call."""
+def _gradients_of(total: Tensor, of: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor | None]]:
+    if not total.requires_grad:
+        return total, dict.fromkeys(of)
+    try:
+        found = torch.autograd.grad(total, list(of.values()), allow_unused=True)
+    except (UserError, RuntimeError):
+        raise
+    except Exception as error:  # whatever somebody's backward raises
+        raise UserError(f"the network has no backward pass: {first_line(error)}") from error
+    dense = [each if each is None or each.layout == torch.strided else each.to_dense() for each in found]
+    return total.detach(), dict(zip(of, dense, strict=True))
+
+
+class _Originals(TorchFunctionMode):
+    """A context that refuses operations on the parameters of a network, of which a copy is run."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self._names = {id(value): name for name, value in model.named_parameters()}
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operation."""
+        for value in tree_leaves((args, kwargs or {})):
+            if id(value) in self._names:
+                told = f"a copy of the network still reads the original's {self._names[id(value)]!r}"
+                raise UserError(f"{told} (in a hook, a closure, or a function set on a module): make it a method")
+        return func(*args, **(kwargs or {}))
+
+
+def copied(model: nn.Module, x: Tensor | None = None) -> nn.Module:
+    """Copy a network, with dense gradients of embeddings; refuse one with weights computed before each call.
+
+    Args:
+        model: The network.
+        x: Inputs; the copy is run on the first, and refused if it reads a weight of the original.
+    """
     check_kept(model)
     try:
         twin = copy.deepcopy(model)
         for module in twin.modules():
             if isinstance(module, nn.Embedding | nn.EmbeddingBag):
                 module.sparse = False
+        if x is not None and not of_libraries(model):
+            with torch.no_grad(), _Originals(model):
+                _few(twin, lone(twin, x[0]).clone())
         return twin
     except RuntimeError as error:
         computed = [
@@ -206,13 +264,15 @@ class Lone:
         names: Names of the parameters to examine.
         batch: Inputs and labels of the whole batch.
         loss: Function of (logits, y).
-        losses: The losses in the whole batch, [n].
+        among: Logits and losses of the whole batch.
 
     Attributes:
         used: Names of the parameters on which the example's loss depends.
+        rows: The outputs of the three examples, by their places in the batch.
 
     Raises:
-        UserError: The example's loss differs from that in the whole batch, or depends on a neighbour.
+        UserError: The example's loss differs from that in the whole batch, or depends on a neighbour; or the network
+            does not take three examples.
     """
 
     def __init__(
@@ -221,12 +281,18 @@ class Lone:
         names: Sequence[str],
         batch: tuple[Tensor, Tensor],
         loss: Loss,
-        losses: Tensor,
+        among: tuple[Tensor, Tensor],
     ) -> None:
-        self._i, count = int(losses.detach().argmax()), len(losses)
-        x, y = (part[[(self._i + step) % count for step in (-1, 0, 1)]] for part in batch)
-        given = x.requires_grad_() if x.is_floating_point() else x
-        alone, found = lone_gradients(model, names, given, y, loss, row=1)
+        losses = among[1].detach()
+        self._i, count = int(losses.argmax()), len(losses)
+        places = [(self._i + step) % count for step in (-1, 0, 1)]
+        x, y = (part[places] for part in batch)
+        if x.is_floating_point():
+            x.requires_grad_()
+        with _requiring(model, names) as own:
+            logits = _few(model, x.clone())
+            alone, found = _gradients_of(loss(logits, y)[1], {**own, "": x} if x.requires_grad else own)
+        self.rows = dict(zip(places, logits.detach(), strict=True))
         of_inputs = found.pop("", None)
         if of_inputs is not None and (of_inputs[[0, 2]].abs() > 0).any():
             raise UserError(MIXES)
@@ -235,11 +301,12 @@ class Lone:
             name: torch.zeros_like(model.get_parameter(name)) if gradient is None else gradient
             for name, gradient in found.items()
         }
-        among, tolerance = losses[self._i].detach(), TOLERANCE[next(model.parameters()).dtype]
-        if not torch.allclose(alone, among, rtol=tolerance, atol=tolerance * 1e-2, equal_nan=True):
-            told = f"the loss of example {self._i} is {float(among):.4g} among others and {float(alone):.4g} with two"
+        own_loss, tolerance = losses[self._i], TOLERANCE[next(model.parameters()).dtype]
+        slack = tolerance * 1e-2 * float(losses.abs().max())
+        if not torch.allclose(alone, own_loss, rtol=tolerance, atol=slack, equal_nan=True):
+            told = f"the loss of example {self._i} is {float(own_loss):.4g} among others"
             why = "the network mixes the examples of a batch, or is another at each call"
-            raise UserError(f"{told} of them alone: {why}")
+            raise UserError(f"{told} and {float(alone):.4g} with two of them alone: {why}")
         self._norms = {name: gradient.norm() for name, gradient in self._gradients.items()}
         self._relative, self._absolute = tolerance, _norm(self._norms) * tolerance * 1e-2
 
@@ -263,6 +330,14 @@ class Lone:
                 found[name] += gradient
         wrong = _norm({name: found[name] - expected[name] for name in expected})
         return not wrong > self._relative * size + self._absolute  # true for NaN: another check reports it
+
+    def check(self, name: str, found: Tensor) -> None:
+        """Refuse gradients of a parameter without a formula, [n, entries], if that of the example is another one."""
+        row, expected = found[min(self._i, len(found) - 1)], self._gradients[name].flatten()
+        if expected.dtype in TOLERANCE and (row - expected).norm() > self._relative * expected.norm() + self._absolute:
+            told = f"parameter {name!r} has another gradient by torch.func than by autograd"
+            why = "the network or the loss reads it past its module (in a list, a closure or a view)"
+            raise UserError(f"{told}: {why}, or the network mixes the examples of a batch")
 
     def _probed(self, layer: Layer, use: Use, *, probes: Tensor) -> Mapping[str, Tensor]:
         """Compute the weight's gradient times probes r, and the bias's gradient, from one use of an affine layer.
@@ -293,6 +368,16 @@ class Lone:
             z = torch.stack([use.z[self._i], *(torch.zeros_like(use.z[self._i]) for _ in out[1:])])
             found = torch.autograd.grad(out, list(leaves.values()), z)
         return {str(roles[role]): gradient for role, gradient in zip(leaves, found, strict=True)}
+
+
+def _few(model: nn.Module, x: Tensor) -> Tensor:
+    """Run a few examples, refused in one line where the network does not take so few."""
+    try:
+        return model(x)  # type: ignore[no-any-return]
+    except (UserError, RuntimeError):
+        raise
+    except Exception as error:  # whatever somebody's forward raises
+        raise UserError(f"the network does not take {len(x)} of the examples: {first_line(error)}") from error
 
 
 PROBES = 4  # an error in a gradient is missed only if all of these are nearly orthogonal to it: once in 10⁸

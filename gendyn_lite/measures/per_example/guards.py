@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.parameter import is_lazy
+from torch.nn.utils import parametrize
 from torch.utils.data import DataLoader
 
 from gendyn_lite.data.own import tensors
@@ -46,6 +47,7 @@ def check_eval(model: nn.Module) -> None:
         raise UserError(f"{name!r} ({type(module).__name__}) is in train mode{why}: call model.eval() first")
 
 
+SPREAD = ("FullyShardedDataParallel", "FSDPModule")  # names of classes, whose modules take seconds to import
 Output = Callable[[Any], Tensor] | None
 
 
@@ -91,6 +93,10 @@ def _check_plain(name: str, module: nn.Module) -> None:
         raise UserError(f"{whole} is compiled (its compile()): measure copy.deepcopy(model), which is not")
     if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
         raise UserError(f"{whole} is wrapped in {type(module).__name__}: measure the one inside, model.{path}module")
+    if any(of.__name__ in SPREAD for of in type(module).__mro__):
+        raise UserError(
+            f"{whole} is spread over devices (FSDP): gather its weights into a plain copy, and measure that"
+        )
     if isinstance(module, torch.jit.ScriptModule):
         raise UserError(f"{whole} is a program of torch.jit: measure the module that it was made of")
     for value in [value for value in module._parameters.values() if value is not None]:
@@ -117,6 +123,8 @@ def check_model(model: nn.Module) -> None:
     gendyn_lite.errors.UserError: the network has no parameter that requires a gradient: ...
     """
     check_eval(model)
+    if parametrize._cache_enabled:
+        raise UserError("inside parametrize.cached() weights keep no gradient of their own: measure outside of it")
     for name, module in model.named_modules():
         if isinstance(module, _BatchNorm) and module.running_mean is None:
             told = f"{name!r} ({type(module).__name__})"
@@ -202,6 +210,8 @@ def check_pairs(x: Tensor, y: Tensor, like: Tensor | None, *, least: int = 1, na
     for what, value in (("x", x), ("y", y)):
         if not isinstance(value, Tensor):
             raise UserError(f"{name}{what} is a {type(value).__name__}, expected a tensor: torch.as_tensor({what})")
+        if value.layout != torch.strided or value.is_nested:
+            raise UserError(f"{name}{what} is sparse or nested, expected a dense tensor: {what}.to_dense() or padded")
         if not value.dim():
             raise UserError(f"{name}{what} is a single number, expected [n, ...]")
     if len(x) != len(y):

@@ -7,7 +7,10 @@ during both passes, so the backward pass computes no weight gradient and stops a
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -15,16 +18,32 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import CheckpointError
 
 from gendyn_lite.errors import UserError, first_line
-from gendyn_lite.measures.per_example.alone import FITTED, TOLERANCE, Lone, Loss, cross_entropy, frozen, gradients, lone
-from gendyn_lite.measures.per_example.apart import Look, check_all_rows, check_alone, check_loss, check_rows
-from gendyn_lite.measures.per_example.beside import Beside
+from gendyn_lite.measures.per_example.alone import (
+    TOLERANCE,
+    Lone,
+    Loss,
+    cross_entropy,
+    fitted_below,
+    frozen,
+    gradients,
+    lone,
+)
+from gendyn_lite.measures.per_example.apart import (
+    ANOTHER,
+    Look,
+    check_all_rows,
+    check_alone,
+    check_loss,
+    check_rows,
+    same_row,
+)
 from gendyn_lite.measures.per_example.checks import check_logits, dtype_name, unwritten, usable
 from gendyn_lite.measures.per_example.guards import check_kept
 from gendyn_lite.measures.per_example.lag import lag_is_told
 from gendyn_lite.measures.per_example.layers import Layer, Plan, Use, seen, warn
 from gendyn_lite.measures.per_example.rowwise import RowWise
 from gendyn_lite.measures.per_example.taps import OnLayer, Taps
-from gendyn_lite.measures.per_example.unchanged import digests, hooks_of_all, of_libraries, state
+from gendyn_lite.measures.per_example.unchanged import digests, of_libraries, state
 from gendyn_lite.models.logits import tell_of_probabilities, unmoved
 from gendyn_lite.threads import keep_freed_memory
 
@@ -81,22 +100,15 @@ def visit(  # noqa: PLR0917 (the inputs, and the functions that receive the resu
             given = given.contiguous(memory_format=torch.channels_last)
         checks = () if plan.alone else (unmoved(model, x), unwritten(x), lag_is_told(model))
         rows = None if plan.alone or len(x) < 2 else RowWise(model, given)
-        logits = taps.run(model, given, *checks, rows=rows)
+        logits = _forward(taps, model, given, *checks, rows=rows)
         check_logits(logits, y, loss is cross_entropy)
         losses = _losses(loss, logits, y, len(x))
         if not plan.alone:
             _check_batch(model, (x, y), plan, taps, rows, loss, (logits, losses), drawn=drawn)
-            plan.alone = count > 1
+            plan.alone = count > 1 and taps.known  # another batch may take other branches of one's own code
         taps.forward_is_done()
         if losses.requires_grad:
-            try:
-                torch.autograd.grad(losses[:count].sum(), taps.source, allow_unused=True)
-            except CheckpointError:  # a checkpointed part was recomputed without the taps
-                taps.leave_the_rest()
-            except torch.OutOfMemoryError:
-                raise
-            except RuntimeError as error:
-                raise UserError(f"the network has no backward pass: {first_line(error)}") from error
+            _backward(losses[:count].sum(), taps)
         taps.hand_over_the_rest()
     if taps.known and not plan.outside:
         plan.used = taps.used
@@ -110,7 +122,31 @@ def visit(  # noqa: PLR0917 (the inputs, and the functions that receive the resu
         warn(new, model)
     if without:
         for name, found in gradients(model, without, *batch, loss=loss).items():
+            if taps.lone is not None:
+                taps.lone.check(name, found)
             on_gradients(name, found)
+
+
+def _forward(taps: Taps, model: nn.Module, x: Tensor, *checks: AbstractContextManager[Any], **rows: Any) -> Tensor:
+    """Run the network with its taps; whatever somebody's forward raises is told in a line."""
+    try:
+        return taps.run(model, x, *checks, **rows)
+    except (UserError, torch.OutOfMemoryError, RuntimeError):
+        raise
+    except Exception as error:
+        raise UserError(f"the network does not take these {len(x)} examples: {first_line(error)}") from error
+
+
+def _backward(total: Tensor, taps: Taps) -> None:
+    """Take the derivative of the summed losses, in which the taps hand over the layers."""
+    try:
+        torch.autograd.grad(total, taps.source, allow_unused=True)
+    except CheckpointError:  # a checkpointed part was recomputed without the taps
+        taps.leave_the_rest()
+    except (UserError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # whatever somebody's backward raises
+        raise UserError(f"the network has no backward pass: {first_line(error)}") from error
 
 
 def _losses(loss: Loss, logits: Tensor, y: Tensor, count: int) -> Tensor:
@@ -151,13 +187,13 @@ def _check_batch(  # noqa: PLR0917 (what was run, and what it gave)
     if taps.known:  # autograd's derivative of operations that keep examples apart does so too
         return
     if not drawn:
-        taps.lone = _lone(model, plan, (usable(x.detach()), usable(y)), loss, given, proved=proved)
+        taps.lone = _lone(model, plan, (usable(x.detach()), usable(y)), loss, given)
         plan.used = taps.lone and taps.lone.used
         _check_reached(plan.used)
     check_alone(model, x, seen=taps.lone is not None and loss is cross_entropy)
     # `x` in its own layout: channels-last is slower for few examples.
     look = None if proved else taps.in_order
-    _check_rows(model, x.detach(), logits, look=look, seen=isinstance(taps.lone, Beside))
+    _check_rows(model, x.detach(), logits, look=look, seen=proved and taps.lone is not None)
 
 
 def _check_reached(used: Collection[str] | None) -> None:
@@ -192,7 +228,7 @@ def _check_rows(model: nn.Module, x: Tensor, logits: Tensor, *, look: Look, seen
         logits: Its output for the whole batch.
         look: Context to enter while all examples are compared, as in `check_all_rows`; None if it is proved that no
             operation mixes examples, so that comparing a few suffices.
-        seen: Whether a `Beside` has already compared a few.
+        seen: Whether a `Lone` has already compared a few, which suffices where `look` is None.
     """
     if len(x) < 2:
         return
@@ -230,29 +266,26 @@ class _Memory:
 
 
 def _lone(
-    model: nn.Module,
-    plan: Plan,
-    batch: tuple[Tensor, Tensor],
-    loss: Loss,
-    given: tuple[Tensor, Tensor],
-    *,
-    proved: bool,
-) -> Lone | Beside | None:
+    model: nn.Module, plan: Plan, batch: tuple[Tensor, Tensor], loss: Loss, given: tuple[Tensor, Tensor]
+) -> Lone | None:
     """Return one example run apart from the batch, against which each layer is checked; None if that shows nothing.
 
     It shows nothing if the precision is too low to compare gradients, or if all examples are fitted so well that their
-    gradients are mostly rounding errors. If it is proved that no operation mixes examples, and all parameters have
-    formulas, the cheaper `Beside` is used instead of `Lone`. If all code is a library's too, nothing is run (`visit`).
+    gradients are mostly rounding errors. If all code is a library's, and proved, nothing is run (`visit`).
     """
     logits, losses = given
-    largest, dtype = losses.detach().max(), next(model.parameters()).dtype
-    coarse = dtype != logits.dtype or torch.is_autocast_enabled(logits.device.type)
-    if dtype not in TOLERANCE or coarse or largest.abs() < FITTED.get(losses.dtype, FITTED[dtype]):
+    largest, dtype = losses.detach().abs().max(), next(model.parameters()).dtype
+    if not {dtype, logits.dtype} <= TOLERANCE.keys() or torch.is_autocast_enabled(logits.device.type):
+        told = "half precision is too coarse to check that the network's own code keeps examples apart"
+        warnings.warn(f"{told}, and that each layer's formula applies: compare with model.float()", stacklevel=5)
         return None
-    plain = proved and loss is cross_entropy and batch[0].is_floating_point() and not hooks_of_all()
+    if not largest > fitted_below(loss, logits, losses):
+        return None
     try:
-        if plain and not plan.without_formula and not plan.outside:
-            return Beside(model, plan, batch, (logits.detach(), losses.detach()))
-        return Lone(model, list(plan.names.values()), batch, loss, losses)
+        found = Lone(model, list(plan.names.values()), batch, loss, (logits, losses))
     except RuntimeError:  # an input was changed in place: the backward pass of the batch names it
         return None
+    for i, row in found.rows.items():
+        if not same_row(row, logits[i].detach()):
+            raise UserError(ANOTHER.format(i))
+    return found

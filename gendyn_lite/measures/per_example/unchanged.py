@@ -31,14 +31,14 @@ def state(model: nn.Module) -> tuple[object, ...] | None:
     if not of_libraries(model):
         return None
     found: list[object] = []
-    for module in model.modules():
+    for name, module in model.named_modules(remove_duplicate=False):
         held = [value for value in (*module._parameters.values(), *module._buffers.values()) if value is not None]
         if any(value.is_inference() for value in held):  # tensors of inference mode have no version
             return None
-        tensors = [(id(value), value.data_ptr(), value._version, value.requires_grad, value.dtype) for value in held]
+        tensors = [(id(value), _address(value), value._version, value.requires_grad, value.dtype) for value in held]
         buffers = [_digest(value) for value in module._buffers.values() if value is not None]
-        settings = [(name, repr(value) if type(value) in PLAIN else id(value)) for name, value in vars(module).items()]
-        found.append((ref(module), type(module), type(module).forward, settings, tensors, buffers))
+        settings = [(key, _setting(value)) for key, value in vars(module).items()]
+        found.append((name, ref(module), type(module), type(module).forward, settings, tensors, buffers))
     return tuple(found)
 
 
@@ -53,11 +53,23 @@ def of_libraries(model: nn.Module) -> bool:
     for module in model.modules():
         own = vars(module)
         hooks = any(own[kind] for kind in own if kind.endswith("_hooks"))
-        if hooks or "forward" in own or not type(module).__module__.startswith(LIBRARIES):
+        of = type(module)
+        if hooks or "forward" in own or not (of.__module__.startswith(LIBRARIES) and _of_library(of.forward)):
             return False
         if any(callable(value) and not _of_torch(value) for value in own.values()):
             return False
     return True
+
+
+def _of_library(function: object) -> bool:
+    """Return whether a method is a library's; torch's own are, whichever module they are in."""
+    return (getattr(function, "__module__", None) or "").startswith(("torch.", *LIBRARIES))
+
+
+def _setting(value: object) -> object:
+    """What a setting is compared by: its value where that is plain, else which object it is."""
+    plain = type(value) in PLAIN or (type(value) in (list, set) and all(type(each) in PLAIN for each in value))
+    return repr(value) if plain else id(value)
 
 
 def hooks_of_all() -> bool:
@@ -85,8 +97,22 @@ def digests(model: nn.Module) -> dict[str, bytes]:
 
 def _digest(value: Tensor) -> bytes:
     """A tensor's memory, of a large one sums of every `COLUMNS`th whole number in it: other ones if an entry is."""
-    held = value.detach().resolve_conj().resolve_neg().reshape(-1).view(torch.uint8)
+    held = _dense(value.detach()).resolve_conj().resolve_neg().reshape(-1).view(torch.uint8)
     held = held if held.storage_offset() % 8 == 0 else held.clone()
     whole = len(held) // (8 * COLUMNS) * 8 * COLUMNS if len(held) > 16 * COLUMNS else 0
     sums = held[:whole].view(torch.int64).view(-1, COLUMNS).sum(0)  # many times as fast as a hash
     return bytes(sums.cpu().numpy()) + bytes(held[whole:].cpu().numpy())
+
+
+def _address(value: Tensor) -> int:
+    """Return where a dense tensor lies; a sparse one has no such place."""
+    return value.data_ptr() if value.layout == torch.strided and not value.is_nested else 0
+
+
+def _dense(value: Tensor) -> Tensor:
+    """Return a tensor's numbers as a dense one, of one that is quantized, sparse or nested too."""
+    if value.is_quantized:
+        return value.int_repr()
+    if value.is_nested:
+        return torch.cat([each.reshape(-1) for each in value.unbind()])
+    return value if value.layout == torch.strided else value.to_dense()

@@ -176,7 +176,7 @@ def _by_layer(
     def looked(gate: Gate) -> Tensor:
         if gate.z.numel():
             largest[gate.name] = gate.z.detach().flatten(1).amax(1)  # NaN if an entry is
-        if gate.name not in found:
+        if gate.name not in rows:
             rows[gate.name] = gate.z[list(_looked_at(count))].detach().clone()
             if apart is not None and not apart.holds(gate.z):
                 sums[gate.name] = _sums(gate)
@@ -184,20 +184,25 @@ def _by_layer(
         found.setdefault(gate.name, []).append(value)
         return out
 
+    known = False  # that no batch can mix images
     with torch.no_grad():
         for start in range(0, len(x), batch_size):
             batch = x[start : start + batch_size]
             count = len(batch)
-            apart = Unseen(model, batch) if start == 0 else None
+            apart = None if known else Unseen(model, batch)
+            rows.clear()
+            sums.clear()
             with apart or nullcontext():
                 out = run_gated(model, batch, visit, apart)
             _check_output(out, start)
             _check_gates(largest, start)
-            if apart is not None:
+            if start == 0 and apart is not None:
                 apart.warn()
                 check_layers(model, seen, layers)
+            if apart is not None:
                 proved = not sums and (apart.holds(out) or not isinstance(out, Tensor))
-                if not (proved and of_libraries(model)):
+                known = proved and of_libraries(model)
+                if not known:
                     _check_rows(model, batch, out, rows, proved=proved)
                 if not proved:
                     _check_all_rows(model, batch, out, sums)

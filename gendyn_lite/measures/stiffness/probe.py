@@ -80,7 +80,7 @@ def prepared(model: nn.Module, x: Tensor, y: Tensor, float64: bool) -> tuple[nn.
     device = next(model.parameters()).device
     if not float64:
         return model, x.to(device), y.to(device)
-    return copied(model).double(), x.to(device).double(), y.to(device)
+    return copied(model, x.to(device)).double(), x.to(device).double(), y.to(device)
 
 
 def layer_probe(x: Tensor, y: Tensor, *, float64: bool = False) -> Probe:
@@ -158,7 +158,7 @@ def loss_change(
     guards.check_examples(model, x, y)
     for i in examples:
         check_whole("example", i, least=0, most=len(x) - 1, why=", the number of an example")
-    twin = copied(model).double()
+    twin = copied(model, x).double()
     inputs, y = checks.usable(x.double() if x.is_floating_point() else x), checks.usable(y)
     gram = gradient_gram(twin, inputs, y, loss=loss)
     assert isinstance(gram, Tensor)

@@ -43,6 +43,28 @@ def test_real_targets_of_one_column_are_refined_too():
     assert found.predict(x).shape == (50,) and (found.predict(x) - x.sin()[:, 0]).abs().max() < 1e-5
 
 
+def test_targets_of_any_size_are_fitted():
+    x = points(20, 3)
+    found = capacity.kernel_regression(x, x[:, 0] * 1e-170, width=1.0, tolerance=1e-9, device="cpu")
+    torch.testing.assert_close(found.predict(x) * 1e170, x[:, 0], rtol=1e-6, atol=1e-6)
+
+
+def test_points_in_two_far_places_keep_their_distances():
+    near = torch.arange(4.0, dtype=torch.float64)
+    x = torch.cat([near - 3e7, near + 3e7])[:, None]
+    here = capacity.kernel_regression(near[:, None], near.sin(), width=0.7, device="cpu")
+    found = capacity.kernel_regression(x, near.sin().repeat(2), width=0.7, device="cpu")
+    torch.testing.assert_close(found.predict(x + 0.5), here.predict(near[:, None] + 0.5).repeat(2))
+    with pytest.raises(UserError, match="singular to float32"):  # which cannot tell such points apart
+        capacity.kernel_regression(x, near.sin().repeat(2), width=0.7, tolerance=1e-9, device="cpu")
+
+
+def test_inputs_that_require_a_gradient_are_points_too():
+    x = points(9, 2).requires_grad_()
+    found = capacity.kernel_regression(x, x[:, 0], width=1.0, device="cpu")
+    torch.testing.assert_close(found.predict(x), x.detach()[:, 0])
+
+
 def test_leaving_an_example_out_needs_float64():
     factor = capacity.KernelFactor(points(20, 3), width=1.0, tolerance=1e-6, device="cpu")
     with pytest.raises(UserError, match=r"^leave-one-out predictions need the factor in float64: tolerance=None$"):
@@ -176,6 +198,7 @@ REFUSED = {
     "no tolerance": (KERNEL, FIVE, {"width": 1.0, "tolerance": float("nan")}, "tolerance is nan"),
     "ridge": (KERNEL, FIVE, {"width": 1.0, "ridge": -1}, "ridge"),
     "equal points": (KERNEL, (EQUAL, torch.arange(6) % 2), {"width": 1.0}, "1 = 4"),
+    "no targets": (KERNEL, (points(5, 2), torch.zeros(5, 0)), {"width": 1.0}, r"targets of shape \(5, 0\)"),
     "no square": (PATH, (torch.ones(2, 3), TWO, [0.0]), {}, r"shape \(2, 3\), expected a symmetric"),
     "not symmetric": (PATH, (torch.tensor([[1.0, 2.0], [0.0, 1.0]]), TWO, [0.0]), {}, "symmetric"),
     "zero": (PATH, (torch.zeros(2, 2), TWO, [0.0]), {}, "gram is zero"),
