@@ -26,6 +26,10 @@ class Judge(Protocol):
         """Return whether the uses of a layer reproduce the gradient of that example."""
         ...
 
+    def check(self, name: str, found: Tensor, /) -> None:
+        """Refuse gradients of a parameter without a formula, if that of the example is another one."""
+        ...
+
 
 class _Tap(torch.autograd.Function):
     """The identity, in place; its backward pass calls a function with the gradient."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from weakref import ref
 
 import torch
@@ -68,8 +69,8 @@ def _of_library(function: object) -> bool:
 
 def _setting(value: object) -> object:
     """What a setting is compared by: its value where that is plain, else which object it is."""
-    plain = type(value) in PLAIN or (type(value) in (list, set) and all(type(each) in PLAIN for each in value))
-    return repr(value) if plain else id(value)
+    held: Collection[object] = value if isinstance(value, list | set) else [value]
+    return repr(value) if all(type(each) in PLAIN for each in held) else id(value)
 
 
 def hooks_of_all() -> bool:
