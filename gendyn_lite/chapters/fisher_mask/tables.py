@@ -68,9 +68,11 @@ def _labels(corruption: float) -> str:
 def best(table: pd.DataFrame) -> pd.DataFrame:
     """Return one described row per run: ``best``, its highest test accuracy in %, and the metrics of its last epoch.
 
-    As in the paper, the best epoch is chosen on the test set, which flatters all conditions alike.
+    As in the paper, the best epoch is chosen on the test set, which flatters all conditions alike. Runs with lagging
+    statistics of batch-norm, which are repeated with re-estimated ones, are left out.
     """
     rows = described(table).sort_values("epoch", kind="stable")
+    rows = rows[~_lags(rows)]
     last = rows.groupby("run_id", sort=False).tail(1).set_index("run_id")
     return last.assign(best=100 * rows.groupby("run_id")["test_accuracy"].max()).reset_index()
 
@@ -218,7 +220,7 @@ def gains_at(table: pd.DataFrame, losses: Mapping[float, float]) -> pd.DataFrame
         The columns of `gains`.
     """
     rows = described(table)
-    found = []
+    rows, found = rows[~_lags(rows)], []
     for subject, own in rows.groupby("subject", sort=False):
         bare = own[own["way"] == NONE]
         for kept, loss in losses.items():

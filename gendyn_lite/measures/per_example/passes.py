@@ -276,8 +276,8 @@ def _lone(
     logits, losses = given
     largest, dtype = losses.detach().abs().max(), next(model.parameters()).dtype
     if not {dtype, logits.dtype} <= TOLERANCE.keys() or torch.is_autocast_enabled(logits.device.type):
-        told = "half precision is too coarse to check that the network's own code keeps examples apart"
-        warnings.warn(f"{told}, and that each layer's formula applies: compare with model.float()", stacklevel=5)
+        told = "in half precision it is not noticed if the network's own code mixes examples by a few per cent"
+        warnings.warn(f"{told}, or if a layer's formula does not apply: compare with model.float()", stacklevel=5)
         return None
     if not largest > fitted_below(loss, logits, losses):
         return None

@@ -18,7 +18,8 @@ EVERY_TRAINING, MAPS, LAYERS, EVERY_DEEP = (
     results.published(f"stiffness_{kind}") for kind in ("training", "maps", "layers", "deep")
 )
 TRAINING = EVERY_TRAINING[EVERY_TRAINING["network"].str.startswith("mlp")]
-DEEP = reestimated(EVERY_DEEP)
+DEEP = reestimated(EVERY_DEEP[EVERY_DEEP["n_train"] == 50])
+THOUSAND = EVERY_DEEP[EVERY_DEEP["n_train"] == 1000]
 KINDS = {(network, labels) for network in ("resnet18", "vgg19") for labels in (0.0, 1.0)}
 WITHIN, TEST, BETWEEN = (f"stiffness/{name}_cosine" for name in ("within", "test_within", "between"))
 LENGTH = "stiffness/critical_length"
@@ -57,7 +58,7 @@ def of_deep(claimed):
     """Of a claim on deep networks, by network: its verdict, and its value."""
 
     def by_network(name):
-        found = claimed[claimed["id"] == name]
+        found = claimed[(claimed["id"] == name) & claimed["subject"].str.endswith("n = 50")]
         networks = [subject.split(" ")[0] for subject in found["subject"]]
         return dict(zip(networks, found["verdict"], strict=True)), dict(zip(networks, found["value"], strict=True))
 
@@ -418,6 +419,16 @@ def test_deep_networks_on_fifty_images_recognize_little_that_is_new():
     ends = DEEP.sort_values("epoch").groupby("run_id").tail(1)
     means = ends.groupby(["label_corruption", "network"])["test_accuracy"].mean()
     assert means[0.0].round(1).eq(0.2).all() and means[1.0].round(1).eq(0.1).all()
+
+
+def test_two_runs_of_resnet_on_a_thousand_images_show_the_same(claimed):
+    ends = THOUSAND.sort_values("epoch").groupby("run_id").tail(1)
+    assert set(ends["model"]) == {"resnet18"} and set(ends["seed"]) == {5, 6} and set(ends["label_corruption"]) == {0}
+    assert ends["test_accuracy"].mean() == pytest.approx(0.41, abs=0.005)
+    found = claimed[claimed["subject"].str.endswith("n = 1,000") & claimed["subject"].str.startswith("resnet18")]
+    assert set(found["verdict"]) == {"undecided"} and set(found["n_seeds"]) == {2}
+    late, learnt = (found.set_index("id").loc[name, "value"] for name in ("late_layers_apart", "late_layers_learnt"))
+    assert (round(late, 2), round(late - learnt, 2)) == (0.36, 0.60)
 
 
 def test_late_layers_set_classes_apart_and_random_labels_take_little_of_it(of_deep):
