@@ -234,7 +234,7 @@ def test_leads_over_other_masks_on_cifar_100_where_no_mask_is_better_still():
     assert set(largest["verdict"]) == {"undecided"}
 
 
-COUNTS = ("no", "one", "two", "three", "four", "five")
+COUNTS = ("no", "one", "two", "three", "four", "five", "six")
 
 
 def test_the_title_of_folded_verdicts_counts_them():
