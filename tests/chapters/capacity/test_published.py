@@ -40,7 +40,10 @@ def test_kernels_that_interpolate_generalize_and_fit_random_labels():
     assert list(errors.values()) == sorted(errors.values(), reverse=True)
     assert (errors[1000], errors[40_000], errors[60_000]) == pytest.approx((0.064, 0.014, 0.012), abs=5e-4)
     whole = kernel(MNIST, "pixels", 60_000)
-    assert (whole["train_accuracy"] == 1).all() and kernel(MNIST, "gabor", 60_000).empty
+    assert (whole["train_accuracy"] == 1).all()
+    gabor = kernel(MNIST, "gabor", 60_000)
+    assert gabor["error"].item() == pytest.approx(0.004, abs=5e-5) and gabor["train_accuracy"].item() == 1
+    assert (round(whole["norm"].item()), round(gabor["norm"].item())) == (151, 186)
     assert kernel(MNIST, "gabor", 10_000)["error"].mean() == pytest.approx(0.007, abs=5e-4)
     assert kernel(CIFAR, "pixels", 10_000)["error"].mean() == pytest.approx(0.52, abs=0.005)
     assert kernel(CIFAR, "pixels", 50_000)["error"].item() == pytest.approx(0.433, abs=5e-4)
@@ -189,7 +192,10 @@ def test_what_whole_data_sets_were_not_asked():
     true = MEMORIZING[MEMORIZING["label_corruption"] == 0]
     assert set(true["n_train"]) == {10_000} and set(MEMORIZING["data"]) == {MNIST}
     solved = KERNELS["model_options"].str.contains("tolerance")
-    assert set(KERNELS.loc[solved, "n_train"]) == {50_000, 60_000} and KERNELS.loc[~solved, "n_train"].max() == 40_000
+    assert set(KERNELS.loc[solved, "n_train"]) == {50_000, 60_000} and set(KERNELS.loc[~solved, "n_train"]) >= {
+        40_000,
+        60_000,
+    }
     random = KERNELS[KERNELS["label_corruption"] == 1].groupby("data")["n_train"].max()
     assert random.to_dict() == {MNIST: 10_000, CIFAR: 3000}
 
