@@ -166,7 +166,7 @@ def right_and_wrong(table: pd.DataFrame) -> Chart:
     Args:
         table: As for `influence`.
     """
-    rows = tables.described(table)
+    rows = tables.influences(table)
     rows = rows[(rows["way"] == NONE) & (rows["label_corruption"] == 0.5)]
     each = []
     for part in ("right", "wrong"):
@@ -218,6 +218,7 @@ def wrong_fitted(table: pd.DataFrame) -> Chart:
         table: As for `influence`.
     """
     rows = tables.fits(table)
+    rows = rows[rows["subject"].isin(rows.loc[rows["way"] != NONE, "subject"])]
     bare = [rows[rows["way"] == NONE].assign(kept=keep) for keep in READINGS]
     rows = pd.concat([*bare, rows[rows["kept"].isin(READINGS) & (rows["way"] != NONE)]])
     rows = rows.assign(mask=rows["kept"].map(READINGS), at=rows["right"])
