@@ -15,23 +15,11 @@ from gendyn_lite.measures.fisher import DiagonalSum, diagonal, influence
 from gendyn_lite.measures.relu_paths import record_paths
 from gendyn_lite.measures.stiffness import gradient_gram, loss_change, squared_norms
 from tests.measures import naive
+from tests.measures.networks import Net
 
 torch.manual_seed(0)
 X, Y = torch.randn(12, 8).double(), torch.arange(12) % 3
 IMAGES, OF_IMAGES = torch.randn(6, 2, 7, 7).double(), torch.arange(6) % 3
-
-
-class Own(nn.Module):
-    """A network of functions and modules."""
-
-    def __init__(self, run, **modules):
-        super().__init__()
-        for name, module in modules.items():
-            setattr(self, name, module)
-        self.run = run
-
-    def forward(self, x):
-        return self.run(self, x)
 
 
 def layer(*sizes):
@@ -53,7 +41,7 @@ def by_grad_mode(self, x):
 
 
 def of_list():
-    model = Own(lambda s, x: s.out(x @ s.held[0].T), first=layer(8, 6), out=layer(6, 3))
+    model = Net(lambda s, x: s.out(x @ s.held[0].T), first=layer(8, 6), out=layer(6, 3))
     model.held = [model.first.weight]
     return model
 
@@ -61,7 +49,7 @@ def of_list():
 def of_closure():
     inner = layer(8, 3)
     weight = inner.weight
-    return Own(lambda s, x: s.inner(x) + x @ weight.T, inner=inner)
+    return Net(lambda s, x: s.inner(x) + x @ weight.T, inner=inner)
 
 
 def of_view():
@@ -72,7 +60,7 @@ def of_view():
 
 
 def of_memo():
-    model = Own(
+    model = Net(
         lambda s, x: s.out(x @ s.kept.setdefault(len(x), s.first.weight.T * 1)), first=layer(8, 6), out=layer(6, 3)
     )
     model.kept = {}
@@ -143,7 +131,7 @@ def test_a_class_of_torch_whose_forward_was_replaced_has_no_formula(monkeypatch)
 
 
 def test_a_network_that_asks_which_weights_are_trained_is_measured_as_they_are():
-    model = Own(by_grad_mode, body=layer(8, 6), out=layer(6, 3))
+    model = Net(by_grad_mode, body=layer(8, 6), out=layer(6, 3))
     rows = rows_of(model, X, Y)
     torch.testing.assert_close(gradient_gram(model, X, Y), rows @ rows.T, rtol=1e-9, atol=1e-12)
 
@@ -216,7 +204,7 @@ def twice(model):
 )
 @pytest.mark.filterwarnings("ignore:paths tell of gates alone")
 def test_mixing_in_a_later_batch_is_seen(measure):
-    model = Own(three_of_a_batch, first=layer(8, 6), out=layer(6, 3))
+    model = Net(three_of_a_batch, first=layer(8, 6), out=layer(6, 3))
     with pytest.raises(UserError, match=r"another one|mixes|other rows|among others"):
         measure(model)
 
@@ -249,7 +237,7 @@ def test_modules_in_another_order_are_another_network():
 
 
 def test_half_precision_that_cannot_be_checked_is_said():
-    model = Own(lambda s, x: s.out(s.first(x).relu()), first=layer(8, 6), out=layer(6, 3)).bfloat16()
+    model = Net(lambda s, x: s.out(s.first(x).relu()), first=layer(8, 6), out=layer(6, 3)).bfloat16()
     with pytest.warns(UserWarning, match=r"^in half precision it is not noticed .*: compare with model\.float\(\)$"):
         squared_norms(model, X.bfloat16(), Y)
 
@@ -275,7 +263,7 @@ def test_buffers_of_any_layout_are_no_hindrance(name):
 @pytest.mark.filterwarnings("ignore:no formula for")
 def test_sparse_gradients_are_taken():
     bag = nn.EmbeddingBag(7, 6, mode="sum", sparse=True).double()
-    model = Own(lambda s, x: s.out(s.bag(x)), bag=bag, out=layer(6, 3))
+    model = Net(lambda s, x: s.out(s.bag(x)), bag=bag, out=layer(6, 3))
     tokens = torch.arange(24).view(12, 2) % 7
     bag.sparse = False
     rows = rows_of(model, tokens, Y)
@@ -304,12 +292,12 @@ def only_twelve(self, x):
 def with_nan():
     table = nn.Embedding(7, 6).double()
     table.weight.data[3, 0] = float("nan")
-    return Own(lambda s, x: s.out(s.table(x).sum(1)), table=table, out=layer(6, 3))
+    return Net(lambda s, x: s.out(s.table(x).sum(1)), table=table, out=layer(6, 3))
 
 
 REFUSED = {
-    "backward": (lambda: Own(lambda s, x: Broken.apply(s.out(x)), out=layer(8, 3)), X, "no backward pass: not today"),
-    "few": (lambda: Own(only_twelve, out=layer(8, 3)), X, "does not take 3 of the examples: one or twelve"),
+    "backward": (lambda: Net(lambda s, x: Broken.apply(s.out(x)), out=layer(8, 3)), X, "no backward pass: not today"),
+    "few": (lambda: Net(only_twelve, out=layer(8, 3)), X, "does not take 3 of the examples: one or twelve"),
     "sparse x": (net, torch.eye(12, 8).double().to_sparse(), "x is sparse or nested, expected a dense tensor"),
     "NaN": (with_nan, torch.arange(24).view(12, 2) % 7, "not finite|NaN"),
 }

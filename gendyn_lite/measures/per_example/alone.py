@@ -18,8 +18,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from gendyn_lite.errors import UserError, first_line
-from gendyn_lite.measures.per_example.checks import usable
+from gendyn_lite.errors import UserError
+from gendyn_lite.measures.per_example.checks import in_a_line, usable
 from gendyn_lite.measures.per_example.guards import check_kept
 from gendyn_lite.measures.per_example.layers import Layer, Use
 from gendyn_lite.measures.per_example.unchanged import of_libraries
@@ -57,12 +57,12 @@ def fitted_below(loss: Loss, logits: Tensor, losses: Tensor) -> float:
     Other losses than the cross-entropy are taken to be in the units of a square of the outputs.
 
     >>> one = torch.ones(1)
-    >>> fitted_below(cross_entropy, one, one.double()), fitted_below(F.mse_loss, 1e-3 * one, one)
-    (1e-09, 1e-14)
+    >>> fitted_below(cross_entropy, one, one.double()), fitted_below(F.mse_loss, one, one)
+    (1e-09, 1e-08)
     """
     if loss is cross_entropy:
         return FITTED.get(losses.dtype, FITTED[torch.float32])
-    return SQUARED[logits.dtype] * float(f"{float(logits.detach().abs().max()) ** 2:.1g}")
+    return SQUARED[logits.dtype] * float(logits.detach().abs().max()) ** 2
 
 
 def lone(model: nn.Module, x: Tensor) -> Tensor:
@@ -111,12 +111,8 @@ def _requiring(model: nn.Module, names: Collection[str]) -> Iterator[dict[str, T
 def _gradients_of(total: Tensor, of: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor | None]]:
     if not total.requires_grad:
         return total, dict.fromkeys(of)
-    try:
+    with in_a_line("the network has no backward pass", but=(RuntimeError,)):
         found = torch.autograd.grad(total, list(of.values()), allow_unused=True)
-    except (UserError, RuntimeError):
-        raise
-    except Exception as error:  # whatever somebody's backward raises
-        raise UserError(f"the network has no backward pass: {first_line(error)}") from error
     dense = [each if each is None or each.layout == torch.strided else each.to_dense() for each in found]
     return total.detach(), dict(zip(of, dense, strict=True))
 
@@ -372,12 +368,8 @@ class Lone:
 
 def _few(model: nn.Module, x: Tensor) -> Tensor:
     """Run a few examples, refused in one line where the network does not take so few."""
-    try:
+    with in_a_line(f"the network does not take {len(x)} of the examples", but=(RuntimeError,)):
         return model(x)  # type: ignore[no-any-return]
-    except (UserError, RuntimeError):
-        raise
-    except Exception as error:  # whatever somebody's forward raises
-        raise UserError(f"the network does not take {len(x)} of the examples: {first_line(error)}") from error
 
 
 PROBES = 4  # an error in a gradient is missed only if all of these are nearly orthogonal to it: once in 10⁸

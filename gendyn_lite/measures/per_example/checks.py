@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from gendyn_lite.config import shown
-from gendyn_lite.errors import UserError, unknown_name
+from gendyn_lite.errors import UserError, first_line, unknown_name
 
 # Relative difference in float64 between what a network gives for an example in one batch and in another, at most.
 ROUNDING = 8 * torch.finfo(torch.float64).eps
@@ -211,6 +211,30 @@ def check_finite(squared_norms: Tensor, *, first: int = 0, resolved: bool = Fals
     if resolved and 0 < most < torch.finfo(squared_norms.dtype).tiny:
         told = f"the largest squared gradient is {most:.0e}, too small for {dtype_name(squared_norms)}"
         raise UserError(f"{told}: measure in float64 (model.double()), or in other units")
+
+
+@contextmanager
+def in_a_line(told: str, *, but: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """Tell in one line whatever somebody's code raises inside the context.
+
+    Args:
+        told: What was wrong, before the error's own first line.
+        but: Further kinds of errors that are left to the caller; ours and missing memory are.
+
+    Raises:
+        UserError: In place of another exception.
+
+    >>> with in_a_line("the network has no backward pass"):
+    ...     raise KeyError("x")
+    Traceback (most recent call last):
+    gendyn_lite.errors.UserError: the network has no backward pass: 'x'
+    """
+    try:
+        yield
+    except (UserError, torch.OutOfMemoryError, *but):
+        raise
+    except Exception as error:
+        raise UserError(f"{told}: {first_line(error)}") from error
 
 
 def dtype_name(value: Tensor | torch.dtype) -> str:

@@ -13,8 +13,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from gendyn_lite.errors import UserError, first_line
-from gendyn_lite.measures.per_example.checks import dtype_name, unwritten
+from gendyn_lite.measures.per_example.checks import dtype_name, in_a_line, unwritten
 
 KINDS: dict[type[nn.Module], str] = {
     **dict.fromkeys((nn.Linear, nn.Conv1d, nn.Conv2d), "affine"),
@@ -267,14 +266,9 @@ class Seen(NamedTuple):
 def _run_one(model: nn.Module, x: Tensor) -> None:
     """Run the first example by itself, refused in one line where the network does not take it."""
     one = x[:1].clone()
-    try:
-        with unwritten(one):
-            model(one)
-    except (UserError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:  # whatever somebody's forward raises
-        told = f"the network does not take one example of shape {tuple(x.shape[1:])} ({dtype_name(x)}) by itself"
-        raise UserError(f"{told}: {first_line(error)}") from error
+    told = f"the network does not take one example of shape {tuple(x.shape[1:])} ({dtype_name(x)}) by itself"
+    with in_a_line(told), unwritten(one):
+        model(one)
 
 
 _known: WeakKeyDictionary[nn.Module, dict[object, Seen]] = WeakKeyDictionary()

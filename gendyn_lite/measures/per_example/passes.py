@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import CheckpointError
 
-from gendyn_lite.errors import UserError, first_line
+from gendyn_lite.errors import UserError
 from gendyn_lite.measures.per_example.alone import (
     TOLERANCE,
     Lone,
@@ -37,7 +37,7 @@ from gendyn_lite.measures.per_example.apart import (
     check_rows,
     same_row,
 )
-from gendyn_lite.measures.per_example.checks import check_logits, dtype_name, unwritten, usable
+from gendyn_lite.measures.per_example.checks import check_logits, dtype_name, in_a_line, unwritten, usable
 from gendyn_lite.measures.per_example.guards import check_kept
 from gendyn_lite.measures.per_example.lag import lag_is_told
 from gendyn_lite.measures.per_example.layers import Layer, Plan, Use, seen, warn
@@ -129,24 +129,17 @@ def visit(  # noqa: PLR0917 (the inputs, and the functions that receive the resu
 
 def _forward(taps: Taps, model: nn.Module, x: Tensor, *checks: AbstractContextManager[Any], **rows: Any) -> Tensor:
     """Run the network with its taps; whatever somebody's forward raises is told in a line."""
-    try:
+    with in_a_line(f"the network does not take these {len(x)} examples", but=(RuntimeError,)):
         return taps.run(model, x, *checks, **rows)
-    except (UserError, torch.OutOfMemoryError, RuntimeError):
-        raise
-    except Exception as error:
-        raise UserError(f"the network does not take these {len(x)} examples: {first_line(error)}") from error
 
 
 def _backward(total: Tensor, taps: Taps) -> None:
     """Take the derivative of the summed losses, in which the taps hand over the layers."""
     try:
-        torch.autograd.grad(total, taps.source, allow_unused=True)
+        with in_a_line("the network has no backward pass", but=(CheckpointError,)):
+            torch.autograd.grad(total, taps.source, allow_unused=True)
     except CheckpointError:  # a checkpointed part was recomputed without the taps
         taps.leave_the_rest()
-    except (UserError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:  # whatever somebody's backward raises
-        raise UserError(f"the network has no backward pass: {first_line(error)}") from error
 
 
 def _losses(loss: Loss, logits: Tensor, y: Tensor, count: int) -> Tensor:
