@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gendyn_lite.errors import UserError
-from gendyn_lite.measures.per_example.alone import copied
 from gendyn_lite.measures.per_example.apart import own_outputs
 from gendyn_lite.measures.per_example.checks import check_logits, check_number, check_whole
+from gendyn_lite.measures.per_example.copies import copied
 from gendyn_lite.measures.per_example.guards import check_eval, check_pairs
 from gendyn_lite.measures.per_example.layers import has_hooks, hooked
 from gendyn_lite.models.logits import tell_of_probabilities

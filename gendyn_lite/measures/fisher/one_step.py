@@ -15,7 +15,7 @@ from gendyn_lite.errors import UserError
 from gendyn_lite.measures.fisher.information import diagonal
 from gendyn_lite.measures.fisher.stepped import Steps, Values, check_steps, taken
 from gendyn_lite.measures.per_example import checks, guards
-from gendyn_lite.measures.per_example.alone import copied
+from gendyn_lite.measures.per_example.copies import copied
 from gendyn_lite.measures.per_example.passes import Loss, cross_entropy
 from gendyn_lite.measures.stiffness.layer_gram import squared_norms
 

@@ -20,7 +20,6 @@ from torch.utils.checkpoint import CheckpointError
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures.per_example.alone import (
     TOLERANCE,
-    Lone,
     Loss,
     cross_entropy,
     fitted_below,
@@ -42,6 +41,7 @@ from gendyn_lite.measures.per_example.guards import check_kept
 from gendyn_lite.measures.per_example.lag import lag_is_told
 from gendyn_lite.measures.per_example.layers import Layer, Plan, Use, seen, warn
 from gendyn_lite.measures.per_example.rowwise import RowWise
+from gendyn_lite.measures.per_example.spot_check import Lone
 from gendyn_lite.measures.per_example.taps import OnLayer, Taps
 from gendyn_lite.measures.per_example.unchanged import digests, of_libraries, state
 from gendyn_lite.models.logits import tell_of_probabilities, unmoved

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures.per_example import checks, guards
-from gendyn_lite.measures.per_example.alone import copied, with_values
+from gendyn_lite.measures.per_example.alone import with_values
 from gendyn_lite.measures.per_example.checks import check_number, check_whole
+from gendyn_lite.measures.per_example.copies import copied
 from gendyn_lite.measures.per_example.passes import Loss, cross_entropy
 from gendyn_lite.measures.stiffness.gram import WHOLE, cosine, gradient_gram, sign, zero_gradients
 from gendyn_lite.measures.stiffness.pairs import by_pair, critical_length, pair_distances
