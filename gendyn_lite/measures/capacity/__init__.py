@@ -7,15 +7,7 @@ from gendyn_lite.measures.capacity.feature_regression import FeatureRegression, 
 from gendyn_lite.measures.capacity.features import ConvFeatures, gabor_bank, gabor_features, random_conv_features
 from gendyn_lite.measures.capacity.given import duplicates
 from gendyn_lite.measures.capacity.gram import RidgeSolution, SingularGramError, ridge_path
-from gendyn_lite.measures.capacity.kernels import (
-    KernelFactor,
-    KernelRegression,
-    WidthChoice,
-    choose_width,
-    gaussian_kernel,
-    kernel_regression,
-    median_distance,
-)
+from gendyn_lite.measures.capacity.kernels import KernelFactor, KernelRegression, gaussian_kernel, kernel_regression
 from gendyn_lite.measures.capacity.linear import Descent, gradient_descent_from_zero, minimum_norm_solution
 from gendyn_lite.measures.capacity.memorize import MemorizingNetwork, hinge_sum, memorizing_network
 from gendyn_lite.measures.capacity.rademacher import (
@@ -28,3 +20,4 @@ from gendyn_lite.measures.capacity.rademacher import (
     vc_gap_bound,
 )
 from gendyn_lite.measures.capacity.stability import Stability, label_account, replace_one_stability, stability_gap_bound
+from gendyn_lite.measures.capacity.widths import WidthChoice, choose_width, median_distance
