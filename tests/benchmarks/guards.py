@@ -26,7 +26,7 @@ from torch import nn
 from gendyn_lite.measures.fisher import GradientMask, diagonal, influence, information, stepped
 from gendyn_lite.measures.intervals import generalization_interval, interval
 from gendyn_lite.measures.per_example import apart, guards, passes
-from gendyn_lite.measures.relu_paths import record, record_paths
+from gendyn_lite.measures.relu_paths import gated, record_paths
 from gendyn_lite.measures.stiffness import gradient_gram, squared_norms
 from tests.benchmarks.shared.each_way import parse, parser, show
 
@@ -54,11 +54,11 @@ SKIPPED = {  # by module: what does nothing without guards
     ),
     apart: ("check_alone", "check_rows"),
     guards: ("check_model",),
-    record: ("check_eval", "_check_rows", "_check_all_rows", "Unseen"),
+    gated: ("check_eval", "_check_rows", "_check_all_rows", "Unseen"),
     information.DiagonalSum: ("_check_used",),
     stepped: ("check_steps",),
 }
-AROUND = {passes: ("unmoved", "lag_is_told"), apart: ("unmoved",), record: ("unmoved", "lag_is_told"),
+AROUND = {passes: ("unmoved", "lag_is_told"), apart: ("unmoved",), gated: ("unmoved", "lag_is_told"),
           stepped: ("lag_is_told",)}  # fmt: skip
 RUN = {apart: ("own_outputs",), interval: ("own_outputs",)}
 

@@ -117,7 +117,7 @@ def _drops(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool =
 class Gates(TorchFunctionMode):
     """A context that passes every gate that a network calls to `visit`, whose result replaces the gate's output.
 
-    Its `enter` and `leave` must be hooks of all modules meanwhile, as in `record.run_gated`.
+    Its `enter` and `leave` must be hooks of all modules meanwhile, as in `gated.run_gated`.
 
     A gate that is a module has the module's name, followed by ``#2``, ``#3``, … at further calls. A gate that is a
     function has the name of the module whose forward calls it, followed by ``.relu``.

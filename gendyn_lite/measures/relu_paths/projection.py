@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from gendyn_lite.errors import UserError, unknown_name
 from gendyn_lite.measures.per_example.checks import check_logits
+from gendyn_lite.measures.relu_paths.gated import run_gated
 from gendyn_lite.measures.relu_paths.gates import Gate, Unseen, check_images, uncompiled
 from gendyn_lite.measures.relu_paths.packed import PackedPaths, Paths, check_paths
-from gendyn_lite.measures.relu_paths.record import BATCH, run_gated
+from gendyn_lite.measures.relu_paths.record import BATCH
 from gendyn_lite.models.logits import tell_of_probabilities
 
 
