@@ -13,7 +13,8 @@ from torch.overrides import TorchFunctionMode
 
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures.per_example.apart import same_row
-from gendyn_lite.measures.per_example.layers import Layer, Plan, Use, fewest_axes, hooked, wide
+from gendyn_lite.measures.per_example.kinds import fewest_axes
+from gendyn_lite.measures.per_example.layers import Layer, Plan, Use, hooked, wide
 from gendyn_lite.measures.per_example.rowwise import RowWise
 
 OnLayer = Callable[[Layer, list[Use]], None]
