@@ -145,6 +145,13 @@ def test_on_cifar_100_influence_grows_and_in_resnet_it_falls_from_the_start():
     assert verdicts("influence_falls", CIFAR_100) == {"reversed"}
     assert verdicts("random_less_by_epoch", CIFAR_100) == {"holds"}
     assert 10 ** value("random_less_by_epoch", CIFAR_100) == pytest.approx(0.54, abs=0.02)
+    whole = WHOLE.assign(log=np.log10(WHOLE[FORM]))
+    for loss, times in ((2.0, 1.1), (1.0, 1.2)):  # the lead of true labels is one of time alone
+        random, bare = (
+            tables.levels(whole[whole["labels"] == name], "train_loss", loss, "log")
+            for name in ("random labels", "true labels")
+        )
+        assert len(random) == 5 and 10 ** (random - bare).mean() == pytest.approx(times, abs=0.05)
     resnet = WITHOUT[WITHOUT["model"] == "resnet18"]
     true = resnet[resnet["labels"] == "true labels"]
     assert set(true.loc[true.groupby("seed")[FORM].idxmax(), "epoch"]) == {0}
