@@ -241,6 +241,21 @@ def test_leads_over_other_masks_on_cifar_100_where_no_mask_is_better_still():
     assert set(largest["verdict"]) == {"undecided"}
 
 
+def test_those_leads_are_of_speed_and_gone_at_equal_training_loss():
+    true = tables.described(EVERY_NEW[(EVERY_NEW["label_corruption"] == 0) & (EVERY_NEW["model"] == "mlp")])
+    true = true[true["kept"] == 0.25]
+    ends = true[(true["epoch"] == 30) & (true["dataset"] == "cifar100")].groupby("way")["train_accuracy"].mean()
+    others = ["random, redrawn", "random, fixed", "magnitude"]
+    assert ends["Fisher"] == pytest.approx(0.44, abs=0.005)
+    assert (ends[others].min().round(2), ends[others].max().round(2)) == (0.17, 0.25)
+    for data, loss, low, high in (("cifar100", 3.9, -0.5, 0.0), ("cifar10", 2.0, -0.9, -0.4)):
+        own = true[true["dataset"] == data]
+        at = {way: tables.levels(runs, "train_loss", loss, "test_accuracy") for way, runs in own.groupby("way")}
+        leads = [100 * (at["Fisher"] - at[way]).mean() for way in others]
+        assert all(len(at[way]) == 5 for way in (*others, "Fisher"))
+        assert low - 0.05 < min(leads) and max(leads) < high + 0.05
+
+
 COUNTS = ("no", "one", "two", "three", "four", "five", "six")
 
 
