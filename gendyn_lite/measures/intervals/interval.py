@@ -22,6 +22,7 @@ from gendyn_lite.measures.intervals.walk import TooManyKnotsError, Walk, along_l
 from gendyn_lite.measures.per_example.apart import own_outputs
 from gendyn_lite.measures.per_example.checks import check_name, check_number, check_whole
 from gendyn_lite.measures.per_example.guards import Output, given, reading
+from gendyn_lite.threads import keep_freed_memory
 
 Method = Literal["exact", "certified", "grid"]
 
@@ -136,6 +137,7 @@ def generalization_interval(
     check_number("seconds", seconds, "a number above 0", lambda value: value > 0)
     points = given(x, None)[0]
     check_lines(model, points, direction, low, high)
+    keep_freed_memory()
     until = time.monotonic() + seconds
     with reading(model, output):
         parts = [points[part] for part in chunks(len(points), search.POINTS)]
