@@ -278,3 +278,41 @@ def test_how_much_too_small_the_diagonal_is():
     assert float((pairs["whole"] / pairs["diagonal"]).median()) == pytest.approx(60, rel=0.1)
     for place, factor in ((CIFAR_10, 300), (CIFAR_100, 100), (RESNET, 3000)):
         assert 10 ** -value("diagonal_alone", place) == pytest.approx(factor, rel=0.15)
+
+
+def at_losses(column, level, kept, data="cifar10"):
+    """A column of runs with true labels at a training loss, by way and seed, minus that without a mask."""
+    rows = tables.described(RUNS)
+    rows = rows[(rows["model"] == "mlp") & (rows["dataset"] == data) & (rows["label_corruption"] == 0)]
+    bare = tables.levels(rows[rows["way"] == tables.NONE], "train_loss", level, column)
+    ways = rows[rows["kept"].eq(kept) & (rows["way"] != tables.NONE)].groupby("way")
+    return {way: (tables.levels(runs, "train_loss", level, column) - bare).dropna() for way, runs in ways}
+
+
+def test_late_in_training_the_choice_by_fisher_information_costs_test_loss_and_other_masks_save_some():
+    late, early = at_losses("test_loss", 0.2, 0.75), at_losses("test_loss", 1.0, 0.75)
+    means = {way: round(float(each.mean()), 2) for way, each in late.items()}
+    assert means == {
+        "Fisher": 0.05, "no mask, steps as short": 0.01,
+        "magnitude": -0.05, "random, redrawn": -0.04, "random, fixed": -0.03,
+    }  # fmt: skip
+    assert (late["Fisher"] > 0).all() and len(late["Fisher"]) == 10
+    assert all((late[way] < 0).all() for way in ("magnitude", "random, redrawn", "random, fixed"))
+    assert abs(early["Fisher"].mean()) < 0.02 and abs(at_losses("test_loss", 1.0, 0.7)["Fisher"].mean()) < 0.02
+
+
+def test_a_deficit_of_the_smaller_mask_is_seen_at_one_loss_of_three_and_not_on_more_classes():
+    def gain(level, data="cifar10"):
+        return 100 * at_losses("test_accuracy", level, 0.25, data)["Fisher"]
+
+    assert gain(1.2).mean() < -1 and abs(gain(1.5).mean()) < 0.2 and abs(gain(2.0).mean()) < 0.2
+    assert all(gain(level, "cifar100").abs().mean() < 1 for level in (3.0, 3.5, 3.9))
+    assert [abs(round(float(gain(level, "cifar100").mean()), 1)) for level in (3.0, 3.5, 3.9)] == [0.3] * 3
+
+
+def test_the_step_of_the_papers_size_is_too_long_for_the_form_on_more_classes():
+    places = (CIFAR_10, CIFAR_100, RESNET)
+    assert [round(10 ** value("step_as_form", place), 1) for place in places] == [1.1, 2.6, 3.3]
+    rows = WITHOUT[(WITHOUT["model"] == "resnet18") & (WITHOUT["labels"] == "true labels")]
+    off = np.log10(rows["influence/kl"] / rows[FORM]).groupby(rows["epoch"]).mean()
+    assert off[0] > 3 and abs(off[1:].mean()) < 0.2
