@@ -31,7 +31,8 @@ MEANING = {
     "networks that the claim is about; where the claim is 'as much as', beyond δ",
     "undecided": "none of these: too few seeds, networks that differ, or an interval too wide to say",
     "computed": "the value is computed without any chance, so there is no interval",
-    "not run": "there are no runs to judge it by",
+    "not run": "there are no runs to judge it by: none was made, or none got as far as the claim is read off (a "
+    "training loss, or a share of the labels fitted)",
 }
 
 
