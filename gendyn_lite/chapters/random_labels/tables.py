@@ -173,8 +173,8 @@ def table_1(runs: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         The paper's rows in its order, as text: network, regularizers, labels, accuracies in %, our numbers of training
-        images, seeds and epochs. A network that we trained at several sizes has a row for each of them; sizes without
-        any regularizer are left out if there are others. A row that was not run says so.
+        images, seeds and epochs. A network that we trained at several sizes has a row for each of them; of sizes
+        without any regularizer only the largest is shown if there are others. A row that was not run says so.
 
     Raises:
         UserError: The runs are on several data sets.
@@ -190,7 +190,7 @@ def table_1(runs: pd.DataFrame) -> pd.DataFrame:
         papers, own = list(grouped), ends[ends["base"] == network]
         regularized = (own["experiment"] == "regularizers") & (own["regularizers"] != NONE)
         switched = own["subject"].isin(own.loc[regularized, "subject"])
-        own = own[switched] if switched.any() else own
+        own = own[switched | (own["n_train"] == own["n_train"].max())] if switched.any() else own
         sizes = [(paper, _same(size, paper)) for _, size in own.groupby("subject", sort=False) for paper in papers]
         rows += [_row(paper, ours) for paper, ours in sizes if len(ours)]
         rows += [_row(paper, own.head(0)) for paper in papers if _same(own, paper).empty]
