@@ -211,7 +211,7 @@ def test_without_jupyter_all_chapters_are_swept_and_packed(runs: Path, tmp_path:
     (tmp_path / "sitecustomize.py").write_text(BARE)
     bare = {"PYTHONPATH": str(tmp_path), "GENDYN_RUNS": str(runs)}
     pack = ["results", "pack", "--root", str(runs), "--out", str(tmp_path / "runs.xz")]
-    words = [sys.executable, "-c", IN_TURN, json.dumps([["sweep", "smoke", "--for", "15s"], pack])]
+    words = [sys.executable, "-c", IN_TURN, json.dumps([["sweep", "smoke", "--for", "40s"], pack])]
     done = subprocess.run(words, env=os.environ | bare, capture_output=True, text=True, check=False)
     swept, packed = done.stdout.splitlines()
     assert " trained, 0 were complete, " in swept and " remain (about " in swept, done.stderr
