@@ -28,7 +28,6 @@ BYTES = 2**26  # of the widest layer, at all points that are computed at a time
 SAMPLES = 6  # segments on each side of α = 0 at the start of the exact search
 CUTS = 4  # parts into which a segment is cut
 MOST_STEPS = 200  # most segments of the certified search on each side of a line
-HOPELESS = 1e-4  # part of the gap that a ray's remaining steps have to be able to close, at their present length
 FEW = 64  # with at most so many units that change sides, a segment's pieces are followed
 
 
@@ -216,18 +215,14 @@ def certified_ends(network: Network, lines: Lines, *, tolerance: float) -> tuple
 
 
 def _march(network: Network, lines: Lines, tolerance: float) -> tuple[Tensor, Tensor]:
-    """Go outwards on each ray with steps that are doubled after a proof and halved after a failure.
-
-    A ray is given up, with what is proved of it, once its steps are so short that all that are left would close less
-    than `HOPELESS` of its gap: very deep networks allow steps of 1e-7 only.
-    """
+    """Go outwards on each ray with steps that are doubled after a proof and halved after a failure."""
     program = network.program
     start = along_lines(program, lines.x, lines.direction)
     line = torch.arange(len(lines), device=lines.x.device).repeat_interleave(2)
     sign, reach = lines.limits.flatten().sign(), lines.limits.flatten().abs()
     safe, changed, stride = torch.zeros_like(reach), reach.clone(), reach / 16
     active = torch.arange(len(line), device=line.device)
-    for left in reversed(range(MOST_STEPS)):
+    for _ in range(MOST_STEPS):
         if not len(active):
             break
         network.check_time()
@@ -239,8 +234,7 @@ def _march(network: Network, lines: Lines, tolerance: float) -> tuple[Tensor, Te
         safe[active] = torch.where(proved, stop, begin)
         changed[active] = torch.where(lost[1::2], stop, changed[active])
         stride[active] = torch.where(proved, stride[active] * 2, (stop - begin) / 2)
-        gap = changed[active] - safe[active]
-        active = active[(gap > tolerance) & (stride[active] > 1e-13) & (stride[active] * left >= HOPELESS * gap)]
+        active = active[(changed[active] - safe[active] > tolerance) & (stride[active] > 1e-13)]
     return (sign * safe).view(-1, 2), (sign * changed).view(-1, 2)
 
 
