@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import warnings
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from tests.measures.networks import Net, check_refused
 
 X = torch.linspace(-2, 2, 96).view(12, 8).sin().double()
 Y = torch.arange(12) % 3
+LONE = passes._lone
 
 
 def net(*layers):
@@ -544,6 +546,62 @@ def test_examples_are_run_again_only_where_code_of_one_s_own_may_mix_them(own, m
     monkeypatch.setattr(passes, "_lone", lambda *given, **options: again.append(given))
     gradient_gram(type("Own", (nn.Sequential,), {"__module__": "own"})(model) if own else model, X, Y)
     assert len(again) == own
+
+
+class Own(nn.Module):
+    """Code of one's own, whose way through its layers can be set."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.out, self.way = nn.Linear(8, 6), nn.Linear(6, 3), "plain"
+        self.register_buffer("scale", torch.ones(6))
+
+    def forward(self, x):
+        with torch.no_grad() if self.way == "without a gradient" else nullcontext():
+            h = self.first(x * (3 if self.way == "scaled" else 2))
+        if self.way == "centred":
+            h = h - h.mean(0)
+        if self.way == "weights of a module":
+            h = h + F.linear(x, self.first.weight)
+        return self.out(h.relu() * self.scale)
+
+
+def test_code_of_one_s_own_is_checked_once_while_it_does_the_same(monkeypatch):
+    model, again = Own().double().eval(), []
+    monkeypatch.setattr(passes, "_lone", lambda *given: again.append(given) or LONE(*given))
+
+    def measured(*, batch_size):
+        expected = naive.gradients(model, X, Y)
+        found = diagonal(model, X, Y, batch_size=batch_size)
+        for name, value in found.items():
+            mean = torch.stack([row[name] ** 2 for row in expected]).mean(0)
+            torch.testing.assert_close(value.flatten(), mean, rtol=1e-9, atol=1e-12)
+        return len(again)
+
+    assert measured(batch_size=6) == 1  # the second half does what the first one did
+    assert measured(batch_size=6) == 1
+    assert measured(batch_size=7) == 3  # parts of 7 and of 5
+    assert measured(batch_size=7) == 3
+    model.scale.mul_(2)
+    assert measured(batch_size=6) == 4
+    model.out.weight.data[0, 0] += 1
+    assert measured(batch_size=6) == 5
+    for count, way in enumerate(("scaled", "plain"), start=6):
+        model.way = way
+        assert measured(batch_size=6) == count
+
+
+@pytest.mark.filterwarnings("ignore:no formula for")
+def test_code_of_one_s_own_that_takes_another_way_is_checked_anew():
+    model = Own().double().eval()
+    gradient_gram(model, X, Y)
+    model.way = "weights of a module"
+    rows = torch.stack([torch.cat(list(row.values())) for row in naive.gradients(model, X, Y)])
+    torch.testing.assert_close(gradient_gram(model, X, Y), rows @ rows.T, rtol=1e-9, atol=1e-12)
+    model.way = "centred"
+    check_refused(gradient_gram, "the network mixes the examples of a batch", model, X, Y)
+    model.way = "without a gradient"
+    check_refused(diagonal, "the loss does not depend on it", model, X, Y)
 
 
 def test_mixing_that_a_zero_weight_hides_is_seen():

@@ -60,6 +60,7 @@ class Plan:
         outside: Names of further parameters that were found, in a pass, to need `torch.func`.
         alone: Whether the network was found not to mix examples.
         used: Names of the parameters on which the loss of an example depends, or None if none was examined.
+        traces: The operations of a batch that was checked (`RowWise.trace`), by the shape of its inputs.
         announced: Names of the parameters without a formula that a warning has already named.
     """
 
@@ -70,6 +71,7 @@ class Plan:
     outside: set[str] = field(default_factory=set)
     alone: bool = False
     used: frozenset[str] | None = None
+    traces: dict[torch.Size, list[object]] = field(default_factory=dict)
     announced: set[str] = field(default_factory=set)
 
 

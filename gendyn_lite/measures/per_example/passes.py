@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
@@ -85,7 +85,8 @@ def visit(  # noqa: PLR0917 (the inputs, and the functions that receive the resu
             the network or the loss mixes the examples of a batch, draws random numbers or changes buffers.
     """
     keep_freed_memory()
-    memory = _Memory(model, x, plan) if not plan.alone and loss is cross_entropy and len(x) > 1 else None
+    checked = plan.alone or x.shape in plan.traces
+    memory = _Memory(model, x, plan) if not checked and loss is cross_entropy and len(x) > 1 else None
     batch, count = (x, y), len(x)
     if count == 1:  # with batch-norm, twice; the second one's loss is left out
         x, y = lone(model, x[0]), lone(model, y[0])
@@ -113,6 +114,8 @@ def visit(  # noqa: PLR0917 (the inputs, and the functions that receive the resu
     if taps.known and not plan.outside:
         plan.used = taps.used
         _check_reached(plan.used)
+    if taps.lone and rows is not None and rows.holds(logits):
+        plan.traces[x.shape] = rows.trace
     if memory and (taps.lone or taps.known):
         memory.keep(model, plan, proved=taps.known)
     without = sorted(plan.outside.union(plan.without_formula))
@@ -179,6 +182,8 @@ def _check_batch(  # noqa: PLR0917 (what was run, and what it gave)
         _check_reached(())
     if taps.known:  # autograd's derivative of operations that keep examples apart does so too
         return
+    if proved and loss is cross_entropy and rows is not None and rows.trace == plan.traces.get(x.shape):
+        return
     if not drawn:
         taps.lone = _lone(model, plan, (usable(x.detach()), usable(y)), loss, given)
         plan.used = taps.lone and taps.lone.used
@@ -233,9 +238,24 @@ def _check_rows(model: nn.Module, x: Tensor, logits: Tensor, *, look: Look, seen
         check_all_rows(model, x, logits, look)
 
 
-# State of the network; digests of its weights, or None where these have no say in whether it mixes examples; names of
-# the parameters without a formula; names of the parameters in use, if known.
-Known = tuple[object, dict[str, bytes] | None, frozenset[str], frozenset[str] | None]
+class Known(NamedTuple):
+    """What was found on a network.
+
+    Attributes:
+        state: Its state, or None where its code can change without a trace in it.
+        weights: Digests of its weights, or None where these have no say in whether it mixes examples.
+        trace: The operations of a batch that was checked, or None.
+        outside: Names of the parameters without a formula.
+        used: Names of the parameters in use, if known.
+    """
+
+    state: object
+    weights: dict[str, bytes] | None
+    trace: list[object] | None
+    outside: frozenset[str]
+    used: frozenset[str] | None
+
+
 _checked: WeakKeyDictionary[nn.Module, dict[object, Known]] = WeakKeyDictionary()
 
 
@@ -246,16 +266,21 @@ class _Memory:
         self._state, self._known = state(model), _checked.setdefault(model, {})
         handed = tuple(layer.parameters for layer in plan.layers)
         self._key = x.shape, x.dtype, handed, torch.is_autocast_enabled(x.device.type)
-        before, weights, outside, used = self._known.get(self._key, (None, None, frozenset(), None))
-        if before is not None and before == self._state and (weights is None or weights == digests(model)):
-            plan.alone, plan.used = True, used
-            plan.outside.update(outside)
+        known = self._known.get(self._key)
+        if known is None or known.state != self._state or (known.weights and known.weights != digests(model)):
+            return
+        # Code of one's own runs with its operations recorded, and is not checked again if they are the same.
+        plan.alone, plan.used = self._state is not None, known.used
+        plan.outside.update(known.outside)
+        if known.trace:
+            plan.traces[x.shape] = known.trace
 
     def keep(self, model: nn.Module, plan: Plan, *, proved: bool) -> None:
         """Record that the network was checked, which parameters have no formula after all, and which are used."""
-        if self._state is not None:  # writes to `.data` do not change the version
-            weights = None if proved else digests(model)
-            self._known[self._key] = self._state, weights, frozenset(plan.outside), plan.used
+        trace = plan.traces.get(self._key[0])
+        if self._state is not None or trace:
+            weights = None if proved else digests(model)  # writes to `.data` do not change the version
+            self._known[self._key] = Known(self._state, weights, trace, frozenset(plan.outside), plan.used)
 
 
 def _lone(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from functools import partial
+from itertools import count
 from typing import Any
 
 import torch
@@ -29,6 +30,8 @@ class RowWise(TorchDispatchMode):
 
     Attributes:
         lost: The first operation through which the axis could not be followed, or None.
+        trace: Every operation with its arguments, where tensors are numbered in the order of their appearance. Another
+            batch with the same trace was computed in the same way.
 
     >>> x, network = torch.eye(4), nn.Sequential(nn.Linear(4, 3), nn.ReLU())
     >>> with RowWise(network, x) as rows:
@@ -44,9 +47,13 @@ class RowWise(TorchDispatchMode):
         self._aside = False  # whether what runs is none of the network's
         self._count = len(x)
         self._axes = WeakIdKeyDictionary()  # tensor → its axis of examples, or None if it has none
+        self.trace: list[object] = []
+        self._numbers, self._next = WeakIdKeyDictionary(), count()
         for value in (*model.parameters(), *model.buffers()):
             self._axes[value] = None
+            self._numbered(value)
         self._axes[x] = Axis(0)
+        self._numbered(x)
 
     def holds(self, out: object) -> bool:
         """Return whether each row of an output is proved to depend on its own example only."""
@@ -62,6 +69,7 @@ class RowWise(TorchDispatchMode):
         strides = [value.stride() if value.layout == torch.strided else () for value in given]
         out = func(*args, **kwargs)
         call = Call(args, kwargs, given, [], shapes, strides, out, self._count)
+        self.trace.append((func, torch.is_grad_enabled(), *map(self._numbered, (args, kwargs, out))))
         self._look(func, call)
         try:
             self._note(func, call)
@@ -72,6 +80,14 @@ class RowWise(TorchDispatchMode):
             for value in made:
                 self._axes.pop(value, None)
         return out
+
+    def _numbered(self, value: Any) -> object:
+        """Return a value to compare with that of another batch: the number of a tensor, and what else there is."""
+        if isinstance(value, Tensor):
+            return "tensor", self._numbers.setdefault(value, next(self._next))
+        if isinstance(value, list | tuple):
+            return tuple(map(self._numbered, value))
+        return tuple((key, self._numbered(own)) for key, own in value.items()) if isinstance(value, dict) else value
 
     def _look(self, func: Any, call: Call) -> None:
         """For subclasses: see an operation that was called."""
