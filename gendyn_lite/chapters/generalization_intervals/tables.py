@@ -205,7 +205,7 @@ def convolutional(table: pd.DataFrame) -> list[tuple[str, ...]]:
     for names, part in by:
         method, lines = str(part["intervals/method"].iloc[0]), str(counts(part.iloc[0], "pair").sum())
         lengths = (_length(part, kind, proved=method == "certified") for kind in ("pair", "midline"))
-        fitted = f"{part['intervals/fitted'].mean():.0%}"
+        fitted = f"{part['intervals/fitted'].mean():.1%}"
         rows.append((*map(str, names), fitted, *lengths, lines, method))
     return rows
 

@@ -80,6 +80,27 @@ def test_more_intervals_reach_the_full_range_on_random_labels_and_more_end_early
     assert bins[early][random[early].argmax()] == pytest.approx(1.3, abs=0.1)
 
 
+def test_on_whole_images_random_labels_lengthen_pairs_on_seven_of_eight_networks(by_network):
+    lengths = means(WHOLE[WHOLE["dataset"] != "digits"], "dataset", "widths")["pair"].unstack()
+    longer = lengths[1.0] - lengths[0.0]
+    assert len(longer) == 8 and (longer > 0).sum() == 7 and longer["mnist", "4x128"] == pytest.approx(-0.06, abs=0.006)
+    assert (longer[longer > 0].min().round(2), longer.max().round(2)) == (0.06, 0.16)
+    assert longer.idxmax() == ("mnist", "1x512") and (longer["mnist"].abs() > 0.1).sum() == 2
+    alike = by_network.loc["pairs_alike"]
+    by_chance = alike[(alike["low"] < 0) & (alike["high"] > 0)].index
+    assert [name for name in by_chance if "128, 128, 128) on MNIST" in name] == list(by_chance)
+
+
+def test_lines_that_reach_the_end_of_the_range_are_more_along_the_component_on_photographs_alone():
+    whole = WHOLE[WHOLE["label_corruption"].eq(0) & WHOLE["dataset"].ne("digits")]
+    share = whole.groupby(["dataset", "widths"])[["intervals/principal_full", "intervals/random_full"]].mean()
+    assert share.min().min() > 0.56 and share.max().max() < 0.84  # six to eight of ten
+    photos = share.loc["cifar10"].round(2).agg(["min", "max"]).to_numpy().T.tolist()
+    assert photos == [[0.65, 0.83], [0.57, 0.68]]
+    more = share["intervals/principal_full"] - share["intervals/random_full"]
+    assert (more["cifar10"] > 0.05).all() and (more["mnist"] < 0).all()
+
+
 def test_on_smaller_digits_and_in_convolutional_networks_random_labels_shorten_pairs_too():
     by = means(MLP[MLP["widths"] == tables.MAIN], "dataset", "downsample")["pair"].unstack()
     left = by.loc["mnist"][1.0] / by.loc["mnist"][0.0]
@@ -135,7 +156,11 @@ def test_random_directions_last_about_as_long_as_the_class(said, verdicts):
     assert (true["minor"] - random["minor"] > true["random"] - random["random"]).all()
     along = true["principal"] - true["means"]
     assert (along.min().round(1), along.max().round(1)) == (1.4, 1.7)
-    assert (random["principal"] - random["random"]).loc["mnist"].between(0.3, 0.7).all()
+    longer = random["principal"] - random["random"]
+    assert longer.loc[["mnist", "digits"]].between(0.3, 0.7).all()
+    assert (longer["cifar10"].min().round(2), longer["cifar10"].max().round(2)) == (0.06, 0.20)
+    towards = (true["pair"] - true["principal"])["cifar10"]
+    assert (towards.min().round(2), towards.max().round(2)) == (0.06, 0.13)
 
 
 def test_pixels_that_hardly_vary_are_not_the_reason_and_mixtures_of_images_end_sooner(verdicts):
@@ -268,3 +293,12 @@ def test_convolutional_networks_are_older_and_said_to_be():
     deep = CONV[CONV["model"] == "resnet18"]
     assert {counts(run, kind).sum() for _, run in deep.iterrows() for kind in ("pair", "midline")} == {4}
     assert deep["intervals/fitted"].min() >= 0.95
+    assert CONV.loc[CONV["model"] == "alexnet_small", "intervals/fitted"].min() > 0.986
+    assert CONV.groupby("network")["epoch"].unique().map(list).to_dict() == {
+        "alexnet_small": [40],
+        PROVED: [60],
+        "resnet18": [60],
+    }
+    loss = CONV.groupby(["network", "label_corruption"])["train_loss"].mean()
+    assert loss["alexnet_small"].to_numpy() == pytest.approx([0.0004, 0.0195], rel=0.12)
+    assert loss["resnet18"].to_numpy() == pytest.approx([0.0024, 0.081], rel=0.1)

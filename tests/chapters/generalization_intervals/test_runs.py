@@ -228,8 +228,8 @@ def test_convolutional_networks_have_a_row_for_each_kind_of_labels():
     runs = fake.table(conv=True)
     proved = {"intervals/method": "certified", "intervals/pair_certain": 2.0, "intervals/midline_certain": 3.0}
     assert [row[2:] for row in tables.convolutional(runs.assign(**proved))] == [
-        ("true labels", "100%", "2.70 (2.00 proved)", "4.60 (3.00 proved)", "50", "certified"),
-        ("random labels", "100%", "2.70 (2.00 proved)", "3.60 (3.00 proved)", "50", "certified"),
+        ("true labels", "100.0%", "2.70 (2.00 proved)", "4.60 (3.00 proved)", "50", "certified"),
+        ("random labels", "100.0%", "2.70 (2.00 proved)", "3.60 (3.00 proved)", "50", "certified"),
     ]
     assert tables.convolutional(runs.assign(**{"intervals/method": "grid"}))[0][4:] == ("2.70", "4.60", "50", "grid")
     without = runs["model_options"].where(runs["model"] == "mlp", '{"response_norm": false}')

@@ -193,16 +193,18 @@ def test_of_alexnet_on_500_images_crops_and_weight_decay_are_not_decided(claimed
 def test_dropout_in_three_seeds_of_inception_is_not_sufficient_and_not_decided_to_help(claimed, said):
     assert set(INCEPTION["n_train"]) == {500} and set(INCEPTION["epoch"]) == {40}
     seeds = INCEPTION.groupby(["label_corruption", "regularizers"])["seed"].nunique().to_dict()
-    few = {(0, "random crop"): 2, (0, "random crop + weight decay"): 2, (0, "weight decay"): 1, (1, tables.NONE): 1}
-    assert seeds == {(0, tables.NONE): 3, (0, "dropout"): 3, (1, "dropout + weight decay"): 3, **few}
+    true = (tables.NONE, "dropout", "random crop", "random crop + weight decay", "weight decay")
+    assert seeds == {**{(0, row): 3 for row in true}, (1, tables.NONE): 3, (1, "dropout + weight decay"): 3}
     accuracy = INCEPTION[INCEPTION["label_corruption"] == 0].groupby("regularizers")["test_accuracy"].mean().round(2)
     rows = ("random crop + weight decay", "random crop", "weight decay", tables.NONE)
-    assert [accuracy[row] for row in rows] == [0.47, 0.46, 0.42, 0.44]
+    assert [accuracy[row] for row in rows] == [0.47, 0.46, 0.44, 0.44]
     assert INCEPTION["train_accuracy"].min() == 1
     own = claimed[claimed["subject"].str.startswith("inception_small on CIFAR-10 (JPEG q75), n = 500")].set_index("id")
     found = own.loc["dropout_helps", ["value", "low", "high"]].tolist()
     assert [round(100 * value, 1) for value in found] == [-0.7, -5.7, 4.3]
     assert said["dropout_helps"] == own.loc["dropout_helps", "verdict"] == "undecided"
+    assert own.loc[["not_necessary", "decay_acts"], "value"].round(2).tolist() == [0.91, 0.36]
+    assert set(own.loc[own.index != "not_sufficient", "verdict"]) == {"undecided", "not run"}
 
 
 def test_of_the_regularizers_weight_decay_was_trained_on_random_labels_and_dropout_with_it():
@@ -260,6 +262,6 @@ def test_augmented_random_labels_are_memorized_in_the_end(said):
     at = AUGMENTED.groupby("variants")["fit_epoch"].agg(["min", "max"])
     assert at.loc[[1, 2, 18]].to_numpy().tolist() == [[40, 40], [80, 80], [720, 920]]
     assert at.loc[50].tolist() == [3320, 4520] and set(at.index) == {1, 2, 18, 50}
-    assert at.loc[50, "min"] / 40 > 80 and at.loc[50, "max"] / 40 < 120  # about a hundred times as long
+    assert at.loc[50, "min"] / 40 > 80  # at least eighty times as long: 40 is the first epoch that was evaluated
     assert AUGMENTED.groupby("variants")["seed"].nunique().eq(5).all() and said["variants_slow"] == "holds"
     assert (demo.CONFIG.epochs, demo.CONFIG.train_size, set(AUGMENTED["n_train"])) == (40, 200, {200})
