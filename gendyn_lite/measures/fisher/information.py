@@ -180,11 +180,12 @@ class DiagonalSum:
         raise UserError("the sum of squared gradients is beyond the range of its number format: has training diverged?")
 
     def _check_used(self, x: Tensor, y: Tensor) -> None:
-        """Refuse a parameter that gets no gradient, judged by one example."""
+        """Refuse a parameter that gets no gradient, judged by one example, and by the batch where that has none."""
         used = self._plan.used
-        if used is None:
+        if used is None or not used.issuperset(self._values):
             loss = self._loss if self._kind == "empirical" else _expected(0)
-            found = zip(self._values, self._gradients(x[:1], y[:1], [loss]), strict=True)
+            count = len(x) if used is not None else 1
+            found = zip(self._values, self._gradients(x[:count], y[:count], [loss]), strict=True)
             used = frozenset(name for name, gradient in found if gradient is not None)
         for name in self._values:
             if name not in used:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -15,10 +16,11 @@ from gendyn_lite.errors import UserError
 from gendyn_lite.measures.fisher.information import diagonal
 from gendyn_lite.measures.fisher.stepped import Steps, Values, check_steps, taken
 from gendyn_lite.measures.per_example import checks, guards
-from gendyn_lite.measures.per_example.copies import copied
+from gendyn_lite.measures.per_example.copies import check_beside, copied
 from gendyn_lite.measures.per_example.passes import Loss, cross_entropy
 from gendyn_lite.measures.stiffness.layer_gram import squared_norms
 
+DIGITS = 20  # a step must change log-probabilities by so many rounding errors, for the KL to be right to a per cent
 LOST = 1e-9  # if a step of size 1 changes a logit by more, a smaller step must change some prediction
 
 
@@ -100,11 +102,12 @@ def influence(
     twin = copied(model, on).double()
     on, watched = (checks.usable(part.double() if part.is_floating_point() else part) for part in (on, watched))
     with guards.reading(twin, output):
+        check_beside(model, twin, on, targets, loss)
         fisher = {} if y_watched is None else diagonal(twin, watched, y_watched, loss=loss)
         steps = Steps(twin, watched, y_watched, eps=eps, fisher=fisher, masks=masks or {}, loss=loss)
         checks.check_logits(steps.logits[:1].expand(len(targets), -1), targets, loss is cross_entropy)
         check_steps(twin, on, targets, watched, loss)
-        with warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):  # the attention that has forward derivatives
+        with warnings.catch_warnings(), _attention_with_derivatives():
             warnings.simplefilter("ignore", FutureWarning)  # torch warns of its forward-mode derivatives
             found = taken(steps, on, checks.usable(targets))
     checks.check_finite(found["norm"])
@@ -113,7 +116,23 @@ def influence(
     rounding = checks.ROUNDING * max(1.0, float(steps.logits.abs().max()))
     if found["moved"].max() <= rounding and (found["change"] > LOST).any():
         raise UserError(f"a step of eps = {eps} is lost in the rounding of the weights: take a larger eps")
+    least = DIGITS * steps.precision * max(1.0, float(steps.logits.abs().max()))
+    if steps.precision > torch.finfo(torch.float64).eps and found["moved"].min() < least:
+        told = f"the network rounds values to {steps.precision:.0e} (by .float(), .half() or the like)"
+        raise UserError(f"{told}, where a step of eps = {eps} is all but lost: take a larger eps, or leave that out")
     return Influence(found["kl"], found["true"], found.get("empirical"), found.get("diagonal"))
+
+
+@contextmanager
+def _attention_with_derivatives() -> Iterator[None]:
+    """Let attention run the operations that have forward derivatives, inside the context."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 Probe = Callable[[nn.Module, int], dict[str, float]]

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import grad, jvp
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.weak import WeakIdKeyDictionary
 
 from gendyn_lite.errors import UserError, first_line, unknown_name
 from gendyn_lite.measures.fisher.information import ignored
 from gendyn_lite.measures.per_example import apart, checks, layers
 from gendyn_lite.measures.per_example.alone import for_each, lone, with_values
+from gendyn_lite.measures.per_example.axes import tensors_in
 from gendyn_lite.measures.per_example.lag import lag_is_told
 from gendyn_lite.measures.per_example.passes import Loss, visit
 from gendyn_lite.models.logits import tell_of_probabilities
@@ -20,7 +24,8 @@ from gendyn_lite.models.logits import tell_of_probabilities
 STEP_BYTES = 64 << 20  # of weights of stepped networks at a time
 LARGE = 50  # change of a log-probability from which its exponential could overflow
 # Words in torch's messages about operations without the needed derivatives; other errors are raised unchanged.
-NO_DERIVATIVE = re.compile(r"forward|jvp|vmap|derivative|functorch|torch\.func|hook|setup_context", re.IGNORECASE)
+WORDS = r"forward|jvp|vmap|derivative|functorch|torch\.func|hook|setup_context|have storage"
+NO_DERIVATIVE = re.compile(WORDS, re.IGNORECASE)
 Values = Mapping[str, Tensor]
 
 
@@ -32,8 +37,8 @@ def taken(steps: Steps, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         if isinstance(error, torch.OutOfMemoryError) or not NO_DERIVATIVE.search(str(error)):
             raise
         told = "influence needs forward derivatives, and an operation of the network has none"
-        why = "take away parametrizations, hooks of the backward pass and autograd functions of your own"
-        raise UserError(f"{told}: {why}; torch says: {first_line(error)}") from error
+        why = "torch's own, a parametrization, a hook of the backward pass, a checkpoint or an autograd function"
+        raise UserError(f"{told} ({why}): take it away; torch says: {first_line(error)}") from error
 
 
 def check_steps(model: nn.Module, x: Tensor, y: Tensor, watched: Tensor, loss: Loss) -> None:
@@ -43,6 +48,39 @@ def check_steps(model: nn.Module, x: Tensor, y: Tensor, watched: Tensor, loss: L
     visit(model, x[:2], y[:2], planned, ignored, ignored, loss=loss)
     if len(x) < 2:
         apart.check_alone(model, watched)
+
+
+class Rounding(TorchDispatchMode):
+    """A context that notes how coarsely a network in float64 rounds what depends on its weights and inputs.
+
+    Args:
+        model: The network.
+        x: Its inputs.
+
+    Attributes:
+        precision: Relative rounding error of the coarsest dtype to which such a value is converted.
+
+    >>> with Rounding(layer := nn.Linear(2, 2).double(), x := torch.zeros(1, 2, dtype=torch.float64)) as rounding:
+    ...     _ = layer(x).float()
+    >>> rounding.precision == torch.finfo(torch.float32).eps
+    True
+    """
+
+    def __init__(self, model: nn.Module, x: Tensor) -> None:
+        super().__init__()
+        self.precision = torch.finfo(torch.float64).eps
+        self._moving = WeakIdKeyDictionary(dict.fromkeys((x, *model.parameters()), True))
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operation, and note whether its result is rounded more coarsely than what it was computed from."""
+        moving = [value for value in tensors_in((args, kwargs or {})) if value in self._moving]
+        of = [torch.finfo(value.dtype).eps for value in moving if value.is_floating_point()]
+        out = func(*args, **(kwargs or {}))
+        for made in tensors_in(out) if moving else ():
+            self._moving[made] = True
+            if of and made.is_floating_point() and (eps := torch.finfo(made.dtype).eps) > max(of):
+                self.precision = max(self.precision, eps)
+        return out
 
 
 class Steps:
@@ -59,15 +97,19 @@ class Steps:
         self.bytes = sum(value.numel() * value.element_size() for value in self._values.values())
         with torch.no_grad(), lag_is_told(model):
             self.logits = apart.own_outputs(model, x, model)
+            with Rounding(model, one := lone(model, x[0]).clone()) as rounding:
+                model(one)
         checks.check_logits(self.logits, torch.zeros(len(x), dtype=torch.int64) if y is None else y, True)
         if not self.logits.isfinite().all():
             first = int((~self.logits.isfinite()).any(1).nonzero()[0])
             raise UserError(f"the output of watched input {first} is not finite (NaN or infinity): it has no KL")
         tell_of_probabilities(model, self.logits)
+        self.precision = rounding.precision
+        self.logits = self.logits.double()
         self._log_p = self.logits.log_softmax(1)
 
     def _logits(self, values: Values, x: Tensor) -> Tensor:
-        return with_values(self._model, values, x)
+        return with_values(self._model, values, x).double()
 
     def one(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         """Take a step on one example: KL and quadratic forms, ‖g‖², change of log P, largest entry of J g."""

@@ -111,22 +111,35 @@ def check_rows(model: nn.Module, x: Tensor, among: object) -> None:
                 raise UserError(ANOTHER.format(i))
 
 
-Look = Callable[[slice], AbstractContextManager[Any]] | None
+Look = Callable[[Tensor], AbstractContextManager[Any]] | None
+
+
+def parts_of(count: int) -> tuple[Tensor, ...]:
+    """Return the places of a batch in two halves without any order, or one by one if they are few.
+
+    A network that reverses a batch, shifts it or pairs its examples does not do the same in such a half: at places in
+    order it might, as the reverse of every second of nine places is every second place again.
+
+    >>> [part.tolist() for part in parts_of(3)], [len(part) for part in parts_of(9)]
+    ([[0], [1], [2]], [5, 4])
+    """
+    if count < 5:
+        return torch.arange(count).split(1)
+    return torch.randperm(count, generator=torch.Generator().manual_seed(0)).tensor_split(2)
 
 
 @torch.no_grad()
 def check_all_rows(model: nn.Module, x: Tensor, among: object, look: Look = None) -> None:
-    """Refuse a network whose output for any example changes in half of the batch, run in reverse order.
+    """Refuse a network whose output for any example changes in a half of the batch, as `parts_of` divides it.
 
-    The examples at even places are run, then those at odd places; reverse order reveals a network that sorts them. This
-    takes as long as the batch did, so it is meant for networks with an operation that may mix examples: it may mix only
-    a few, and only in large batches, which `check_rows` would miss.
+    This takes as long as the batch did, so it is meant for networks with an operation that may mix examples: it may mix
+    only a few, and only in large batches, which `check_rows` would miss.
 
     Args:
         model: The network.
         x: Inputs.
         among: Its output for the whole batch. Anything but a real tensor with a row for each example is not checked.
-        look: Called with the rows of each half; returns a context in which that half is run. None for no context.
+        look: Called with the places of each half; returns a context in which that half is run. None for no context.
 
     Raises:
         UserError: An output differs; the message names the first operation that may mix examples, and its module.
@@ -141,31 +154,32 @@ def check_all_rows(model: nn.Module, x: Tensor, among: object, look: Look = None
     """
     if len(x) < 3 or not isinstance(among, Tensor) or len(among) != len(x) or among.is_complex():
         return
-    for start in (0, 1):
-        rows = slice(start, None, 2)
-        with torch.inference_mode(False), nullcontext() if look is None else look(rows):
-            half = model(usable(x[rows].flip(0)))
-        check_half(model, x, among, half, start)
+    for places in parts_of(len(x)):
+        with torch.inference_mode(False), nullcontext() if look is None else look(places):
+            half = model(usable(x[places]))
+        check_half(model, x, among, half, places)
 
 
-def check_half(model: nn.Module, x: Tensor, among: object, half: object, start: int) -> None:
-    """Refuse outputs that differ between a batch and a half of it, run in reverse order as in `check_all_rows`.
+def check_half(model: nn.Module, x: Tensor, among: object, half: object, places: Tensor) -> None:
+    """Refuse outputs that differ between a batch and a half of it, as in `check_all_rows`.
 
     Args:
         model: The network.
         x: Inputs of the whole batch.
         among: Its output for x.
-        half: Its output for ``x[start::2].flip(0)``.
-        start: 0 or 1, the first row of the half.
+        half: Its output for ``x[places]``.
+        places: The places of the half in the batch.
 
-    >>> check_half(nn.Identity(), x := torch.eye(4), x, x[1::2].flip(0), 1)
+    >>> check_half(nn.Identity(), x := torch.eye(4), x, x[[3, 1]], torch.tensor([3, 1]))
     """
-    if not isinstance(among, Tensor) or not isinstance(half, Tensor) or half.shape != among[start::2].shape:
+    if not isinstance(among, Tensor) or not isinstance(half, Tensor):
         return
-    expected = among[start::2]
-    wrong = (~_same_rows(half.flip(0), expected.detach())).nonzero().flatten().tolist()
+    expected = among[places].detach()
+    if half.shape != expected.shape:
+        return
+    wrong = places[(~_same_rows(half, expected)).nonzero().flatten().cpu()].tolist()
     if wrong:
-        told = f"the output of example {start + 2 * wrong[0]} is another one among fewer examples"
+        told = f"the output of example {min(wrong)} is another one among fewer examples"
         why = "make that work on each example by itself"
         raise UserError(f"{told}: the network mixes the examples of a batch, maybe by {mixing(model, x)}: {why}")
 

@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from gendyn_lite.errors import UserError, first_line
 from gendyn_lite.measures.per_example.checks import dtype_name, in_a_line, unwritten
 from gendyn_lite.measures.per_example.kinds import kind_of
 
@@ -207,7 +208,13 @@ def _run_one(model: nn.Module, x: Tensor) -> None:
     one = x[:1].clone()
     told = f"the network does not take one example of shape {tuple(x.shape[1:])} ({dtype_name(x)}) by itself"
     with in_a_line(told), unwritten(one):
-        model(one)
+        try:
+            model(one)
+        except RuntimeError as error:
+            if x.dtype == torch.float64 and "dtype" in str(error):  # of influence's copy, where the network has another
+                why = "make what it computes with like its input (x.new_zeros, not torch.zeros)"
+                raise UserError(f"{told}: {first_line(error)}: {why}") from error
+            raise
 
 
 _known: WeakKeyDictionary[nn.Module, dict[object, Seen]] = WeakKeyDictionary()

@@ -37,6 +37,7 @@ from gendyn_lite.measures.per_example.apart import (
     same_row,
 )
 from gendyn_lite.measures.per_example.checks import check_logits, dtype_name, in_a_line, unwritten, usable
+from gendyn_lite.measures.per_example.copies import PENALTY, Unread
 from gendyn_lite.measures.per_example.guards import check_kept
 from gendyn_lite.measures.per_example.lag import lag_is_told
 from gendyn_lite.measures.per_example.layers import Layer, Plan, Use, seen, warn
@@ -103,7 +104,7 @@ def visit(  # noqa: PLR0917 (the inputs, and the functions that receive the resu
         rows = None if plan.alone or len(x) < 2 else RowWise(model, given)
         logits = _forward(taps, model, given, *checks, rows=rows)
         check_logits(logits, y, loss is cross_entropy)
-        losses = _losses(loss, logits, y, len(x))
+        losses = _losses(model, loss, logits, y)
         if not plan.alone:
             _check_batch(model, (x, y), plan, taps, rows, loss, (logits, losses), drawn=drawn)
             plan.alone = count > 1 and taps.known  # another batch may take other branches of one's own code
@@ -145,9 +146,13 @@ def _backward(total: Tensor, taps: Taps) -> None:
         taps.leave_the_rest()
 
 
-def _losses(loss: Loss, logits: Tensor, y: Tensor, count: int) -> Tensor:
-    """Return the loss of each of `count` examples, and refuse a loss that does not give one, in floating point."""
-    losses = loss(logits, usable(y))
+def _losses(model: nn.Module, loss: Loss, logits: Tensor, y: Tensor) -> Tensor:
+    """Return the loss of each example, and refuse a loss that does not give one, in floating point, of these alone."""
+    count = len(logits)
+    if loss is cross_entropy:
+        return loss(logits, usable(y))
+    with Unread(model, PENALTY), in_a_line(f"loss= does not take outputs in {dtype_name(logits)} and these labels"):
+        losses = loss(logits, usable(y))
     shape = tuple(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
     if shape != (count,):
         raise UserError(f"the loss has shape {shape}, expected one value for each of {count} examples")

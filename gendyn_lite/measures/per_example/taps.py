@@ -131,8 +131,8 @@ class Taps(TorchFunctionMode):
         return _Tap.apply(out, self.source, show)  # type: ignore[return-value]
 
     @contextmanager
-    def in_order(self, rows: slice) -> Iterator[None]:
-        """Meanwhile some rows of the batch are run last first: layers that read them otherwise have no formula.
+    def in_order(self, places: Tensor) -> Iterator[None]:
+        """Meanwhile some examples of the batch are run: layers that read them in another order have no formula.
 
         Examples that a network sorts, and puts back, are in another order for the layers between.
         """
@@ -140,7 +140,7 @@ class Taps(TorchFunctionMode):
         with hooked(self._read, lambda module, args, kwargs, out: found[module].append(_digest(_given(args, kwargs)))):
             yield
         for module, digests in self._read.items():
-            expected = [digest[rows].flip(0) for digest in digests]
+            expected = [digest[places] for digest in digests]
             if [len(digest) for digest in expected] != [len(digest) for digest in found[module]] or not all(
                 same_row(*pair) for pair in zip(found[module], expected, strict=True)
             ):

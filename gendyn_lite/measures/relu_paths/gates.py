@@ -148,7 +148,8 @@ class Gates(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in DROPOUTS and _drops(*args, **kwargs):
             where = self._names[self._inside[-1]]
-            raise UserError(f"dropout in {where or 'the network'!r} is in train mode: call model.eval() first")
+            why = "call model.eval() first, and F.dropout with training=self.training"
+            raise UserError(f"dropout in {where or 'the network'!r} is in train mode: {why}")
         found = READERS[func](*args, **kwargs) if func in READERS else None
         if found is None:
             out = func(*args, **kwargs)

@@ -13,7 +13,7 @@ from gendyn_lite.errors import UserError
 from gendyn_lite.measures.per_example import checks, guards
 from gendyn_lite.measures.per_example.alone import with_values
 from gendyn_lite.measures.per_example.checks import check_number, check_whole
-from gendyn_lite.measures.per_example.copies import copied
+from gendyn_lite.measures.per_example.copies import check_beside, copied
 from gendyn_lite.measures.per_example.passes import Loss, cross_entropy
 from gendyn_lite.measures.stiffness.gram import WHOLE, cosine, gradient_gram, sign, zero_gradients
 from gendyn_lite.measures.stiffness.pairs import by_pair, critical_length, pair_distances
@@ -161,6 +161,7 @@ def loss_change(
         check_whole("example", i, least=0, most=len(x) - 1, why=", the number of an example")
     twin = copied(model, x).double()
     inputs, y = checks.usable(x.double() if x.is_floating_point() else x), checks.usable(y)
+    check_beside(model, twin, inputs, y, loss)
     gram = gradient_gram(twin, inputs, y, loss=loss)
     assert isinstance(gram, Tensor)
     values = {name: value for name, value in twin.named_parameters() if value.requires_grad}
