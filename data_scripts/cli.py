@@ -15,7 +15,7 @@ from data_scripts import images, originals
 from data_scripts.catalogue import ENTRIES, fetch
 from gendyn_lite.config import shown
 from gendyn_lite.data import data_root, image_folder, loading, prepared
-from gendyn_lite.data.loading import FOLDER, folder_of
+from gendyn_lite.data.loading import FOLDER, folder_of, side_of
 from gendyn_lite.data.sources import UNPACKED, Source, open_source
 from gendyn_lite.decode import MOST_PIXELS
 from gendyn_lite.errors import UserError, disk_errors, named_path, unknown_name
@@ -138,6 +138,9 @@ def _check_options(
 ) -> None:
     """Refuse options that do not apply to this data set."""
     own = name.startswith(FOLDER)
+    if own and (side := side_of(name)):
+        told = f"{name} resizes images each time they are loaded, and what is prepared has one size"
+        raise UserError(f"{told}: give --size {side} with the name {name.rpartition('@')[0]}")
     if size is not None and not (own and 0 < size <= MOST_SIDE):
         raise UserError(f"--size is {size}, expected 1 to {MOST_SIDE:,} pixels, and folder:PATH")
     if description is not None and name == "mnist":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -105,11 +106,15 @@ def register_imagenet(source: Path, to: Path, *, description: str | None) -> dic
         The record. Its fingerprint is of names and sizes; the images themselves (150 GB) are read only by ``--verify``.
 
     Raises:
-        UserError: It is not such a folder, or an image is empty or cannot be read.
+        UserError: It is not such a folder, its classes are not ImageNet's, or an image is empty or cannot be read.
     """
     source = source.absolute()
     tree = listing(walk(source), where=str(source))
     tree.tell()
+    strange = [name for name in tree.class_names if not re.fullmatch(r"n\d{8}", name)]
+    if strange and description is None:
+        told = f"{source} has the class {strange[0]!r}, expected ImageNet's (such as n01440764)"
+        raise UserError(f"{told}: load your own images as folder:PATH, or say what these are with --description")
     fingerprint = _fingerprint(source, tree)
     images = _images(source, tree, "train")
     mean, std = channel_statistics(images[slice(None, None, -(-len(images) // SAMPLE))])

@@ -135,7 +135,7 @@ def folder_of(name: str) -> Path:
     return typed if typed.exists() else path
 
 
-def _side_of(name: str) -> int | None:
+def side_of(name: str) -> int | None:
     """The side in ``folder:PATH@SIDE``; None without one."""
     found = SIDE.search(name)
     return int(found[1]) if found else None
@@ -167,7 +167,7 @@ def folder_sizes(name: str, *, root: str | os.PathLike[str] | None = None) -> Fo
     Raises:
         UserError: The folder is not as expected, or an image cannot be read.
     """
-    path, side = folder_of(name), _side_of(name)
+    path, side = folder_of(name), side_of(name)
     if side is None and (folder := prepared.find(data_root(root) / image_folder.key(path))):
         record = prepared.read_record(folder, name)
         counts = record["counts"]
@@ -209,5 +209,5 @@ def _load_whole(name: str, root: Path) -> ImageData:
                 f"{name} is not prepared in {root}: run `gendyn data {name}`, or with a local copy --from PATH"
             )
         if name.startswith(FOLDER):
-            return sources.load_images(folder_of(name), name=name, root=root, size=_side_of(name))
+            return sources.load_images(folder_of(name), name=name, root=root, size=side_of(name))
     raise unknown_name("dataset", name, names())

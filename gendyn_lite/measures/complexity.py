@@ -114,7 +114,8 @@ def path_norm(model: nn.Module, in_shape: tuple[int, ...]) -> float:
 def spectral(model: nn.Module, in_shape: tuple[int, ...]) -> float:
     """Sum log ‖W‖₂ over layers, with the largest singular value ‖W‖₂ of each layer as a linear map of its inputs.
 
-    For a convolution this is the map between whole images of the size that the layer sees, by power iteration.
+    For a convolution this is the map between whole images of the size that the layer sees, by power iteration. A layer
+    that is used twice counts twice, as its norm is twice a factor of the bound.
 
     Args:
         model: The network, in eval mode.
@@ -132,17 +133,17 @@ def spectral(model: nn.Module, in_shape: tuple[int, ...]) -> float:
     """
     check_eval(model)
     _check_layers(model, PLAIN)
-    shapes: dict[nn.Module, tuple[int, ...]] = {}
+    calls: list[tuple[nn.Module, tuple[int, ...]]] = []
     weighted = [module for module in model.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
     if not weighted:
         raise UserError("the network has no linear and no convolutional layer, expected at least one")
 
     def note(module: nn.Module, args: tuple[Tensor, ...], *_: object) -> None:
-        shapes[module] = tuple(args[0].shape[1:])
+        calls.append((module, tuple(args[0].shape[1:])))
 
     with torch.no_grad(), hooked(weighted, note):
         model(torch.zeros(1, *in_shape).to(next(model.parameters())))
-    largest = [_largest_singular_value(module, shapes[module]) for module in weighted]
+    largest = [_largest_singular_value(*call) for call in calls]
     return sum(math.log(value) if value > 0 else -math.inf for value in largest)
 
 

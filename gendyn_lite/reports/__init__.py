@@ -140,7 +140,8 @@ def sample_of(model: nn.Module, data: ImageData, standard: str = "per_channel") 
         The inputs of the lenses.
 
     Raises:
-        UserError: ImageNet's statistics are asked for images without three channels.
+        UserError: ImageNet's statistics are asked for images without three channels, or any for inputs in floating
+            point.
 
     >>> from gendyn_lite import data
     >>> sample_of(nn.Linear(2, 2), data.load("two_moons")).x.shape
@@ -156,6 +157,9 @@ def sample_of(model: nn.Module, data: ImageData, standard: str = "per_channel") 
                 raise UserError(f"standard 'imagenet' is for 3 channels, the images have {x.shape[1]}")
             kind = "per_channel" if standard == "imagenet" else standard
             x = standardize(x, kind, mean=torch.tensor(mean), std=torch.tensor(std))
+        elif standard != "per_channel":
+            told = f"standard is {standard!r}, and the inputs are in floating point, which are taken as they are"
+            raise UserError(f"{told}: leave it out, or give images as uint8")
         return x.to(device, dtype)
 
     order, test = _order(data), balanced_order(data.test.y, seed=0)[:MOST]
@@ -166,6 +170,8 @@ def sample_of(model: nn.Module, data: ImageData, standard: str = "per_channel") 
 def _check(model: nn.Module, sample: Sample, data: ImageData) -> None:
     """Refuse a network that does not fit these data."""
     check_network(model)
+    if data.num_classes < 2:
+        raise UserError("the data have one class alone, expected at least two")
     with torch.no_grad():
         outputs = logits_at(model, sample.x[:2].clone()).shape[1]
     if outputs != data.num_classes:

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from gendyn_lite import data
 from gendyn_lite.data import ImageData, sources
-from gendyn_lite.data.loading import FOLDER
+from gendyn_lite.data.loading import FOLDER, side_of
 from gendyn_lite.errors import UserError, first_line, named_path, unknown_name
 from gendyn_lite.measures.per_example.checks import check_whole
 from gendyn_lite.measures.per_example.guards import check_eval
@@ -218,15 +218,19 @@ def own_data(text: str, *, root: str | None = None, size: int | None = None) -> 
 
     Args:
         text: A data set of `gendyn_lite.data.load`, a folder or an archive (zip, tar) with train/CLASS/* and
-            test/CLASS/*, or an .npz file with the arrays x, y, x_test, y_test.
+            test/CLASS/* (``folder:PATH@64`` for a size), or an .npz file with the arrays x, y, x_test, y_test.
         root: Folder of the prepared data.
         size: Side in pixels to which the images of a folder are resized and cropped.
 
     Raises:
         UserError: It is none of these, has no labels, or cannot be loaded.
     """
-    path = named_path(text.removeprefix(FOLDER), what="--data")
     check_whole("--size", size, most=MOST_SIDE, optional=True)
+    if text.startswith(FOLDER) and (side := side_of(text)):
+        if size not in (None, side):
+            raise UserError(f"--size is {size} and {text} says {side}: leave one of them out")
+        text, size = text.rpartition("@")[0], side
+    path = named_path(text.removeprefix(FOLDER), what="--data")
     own = text.startswith(FOLDER) or path.is_dir() or path.suffix in ARCHIVES
     if size is not None and not own:
         raise UserError("--size is for a folder of images: leave it out")

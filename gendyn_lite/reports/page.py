@@ -69,6 +69,7 @@ def page(
     warning = f'<p class="warn">{html.escape(about["warning"])}</p>' if about["warning"] else ""
     facts = _table(("About", "Value"), about["facts"].items(), "What was looked at")
     found = "".join(f"<li>{html.escape(lens['told'])}</li>" for lens in lenses if lens["told"])
+    found = found or "<li>No lens could be computed on this network; the reasons are in the second table below.</li>"
     missing = [(HEADINGS[lens["name"]], lens["refused"]) for lens in lenses if lens["refused"]]
     failed = _table(("Lens", "Why"), missing, "What could not be computed, and why") if missing else ""
     body = "".join(_lens(lens, pictures) for lens in lenses if not lens["refused"])

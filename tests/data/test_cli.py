@@ -62,6 +62,8 @@ MISTAKES = [
     (f"folder:{LONG}", "the name is too long"),
     ("cifar10 --size 8", "--size is 8, expected 1 to 9,459 pixels, and folder:PATH"),
     ("folder:x --size 9460", "--size is 9460, expected 1 to 9,459 pixels"),
+    ("folder:x@8", "give --size 8 with the name folder:x"),
+    ("folder:x@8 --size 4", "give --size 8 with the name folder:x"),
     ("mnist --description x", "MNIST is accepted byte for byte only"),
     ("cifar10 --description 'a\nb'", r"--description is 'a\nb', expected one line"),
     ("cifar10 --description ' '", "--description is ' ', expected one line"),

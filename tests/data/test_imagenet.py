@@ -134,6 +134,16 @@ def test_a_wrong_folder_is_named(tmp_path, folder, changed):
     assert [path.name for path in (tmp_path / "data").iterdir()] == [".imagenet.lock"]
 
 
+def test_a_folder_of_other_classes_is_not_called_imagenet(tmp_path):
+    pets = trees.write(tmp_path / "pets", trees.files(("cat", "dog"), 2, 1))
+    with pytest.raises(
+        UserError, match=r"has the class 'cat', expected ImageNet's .*: load your own images as folder:"
+    ):
+        prepare("imagenet", tmp_path / "data", source=pets)
+    prepare("imagenet", tmp_path / "data", source=pets, description="Cats and dogs")
+    assert data.load("imagenet", root=tmp_path / "data").description == "Cats and dogs"
+
+
 @pytest.mark.parametrize("workers", [0, 1, 3])
 def test_workers_give_the_same_pixels_as_this_process_and_one_that_dies_is_told_and_replaced(tmp_path, workers):
     content = trees.files(("a",), 7, 0)

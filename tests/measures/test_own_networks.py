@@ -168,7 +168,7 @@ REFUSED = {
         "the network gives NaN for image 0",
     ),
     "a tuple": (lambda: gradient_gram(PAIR, X, Y), "gives tuple for 12 examples, .* output=lambda out: out"),
-    "a tuple on lines": (lambda: generalization_interval(PAIR, X, X.flip(0)), "output= takes them of a tuple"),
+    "a tuple on lines": (lambda: generalization_interval(PAIR, X, X.flip(0)), "of a tuple or dict by output="),
     "wrapped": (lambda: record_paths(nn.DataParallel(net()), X), r"wrapped in DataParallel: .* model\.module"),
     "a compiled part": (
         lambda: generalization_interval(nn.Sequential(torch.compile(net()[0]), net()[1:]), X, X.flip(0)),

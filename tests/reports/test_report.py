@@ -141,6 +141,8 @@ def test_what_cannot_be_computed_says_why_and_the_rest_goes_on(digits, tmp_path)
     assert "no gates" in (tmp_path / "a.html").read_text()
     model.append(Noise())
     random, _ = numbers(reports.report(model, digits, out=tmp_path / "b.html", **SMALL))
+    assert "No lens could be computed on this network" in (tmp_path / "b.html").read_text()
+    assert "No lens could be computed" not in (tmp_path / "a.html").read_text()
     assert all("draws at random when it is run, in '" in random[name]["refused"] for name in ("fit", "stiffness"))
     assert lenses["stiffness"]["refused"] == "" and "samples, then bisection" in lenses["intervals"]["notes"][0].lower()
 
@@ -212,6 +214,9 @@ def folder(tmp_path):
     torch.save(nn.Linear(2, 2), tmp_path / "whole.pth")
     np.savez(tmp_path / "far.npz", x=np.zeros((2, 8, 8), np.uint8), y=[0, 2**40], x_test=np.zeros((1, 8, 8), np.uint8),
              y_test=[0])  # fmt: skip
+    real = np.zeros((4, 8, 8), np.float32)
+    np.savez(tmp_path / "real.npz", x=real, y=[0, 1, 2, 9], x_test=real, y_test=[0, 1, 2, 9])
+    np.savez(tmp_path / "one.npz", x=real, y=[0] * 4, x_test=real, y_test=[0] * 4)
     (tmp_path / "zero.pth").write_bytes(b"")
     (tmp_path / "text.pth").write_bytes(b"hello world")
     (tmp_path / "evil.pth").write_bytes(pickle.dumps(Evil(tmp_path / "harmed")))
@@ -266,6 +271,15 @@ REFUSED = {
     "no data": (["{0}/net.py:good", "--data", "digitss"], "unknown dataset 'digitss'"),
     "no size": (["{0}/net.py:good", "--size", "8"], "--size is for a folder of images"),
     "no standard": (["{0}/net.py:good", "--standard", "mine"], "unknown standard 'mine'"),
+    "a standard of no use": (
+        ["{0}/net.py:good", "--data", "{0}/real.npz", "--standard", "per_image"],
+        "standard is 'per_image', and the inputs are in floating point",
+    ),
+    "one class": (["{0}/net.py:good", "--data", "{0}/one.npz"], "the data have one class alone, expected at least two"),
+    "two sizes": (
+        ["{0}/net.py:good", "--data", "folder:{0}/images@8", "--size", "4"],
+        "--size is 4 and folder:.*@8 says 8: leave one",
+    ),
     "no HTML": (["{0}/net.py:good", "--out", "{0}/a.pdf"], "expected a name that ends in .html"),
     "a folder in its place": (["{0}/net.py:good", "--out", "{0}/place.html"], "is a folder: choose another place"),
     "no such folder": (["{0}/net.py:good", "--out", "{0}/none/a.html"], "is in no folder: choose another place"),

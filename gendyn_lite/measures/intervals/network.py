@@ -242,7 +242,8 @@ def logits_at(model: nn.Module, x: Tensor) -> Tensor:
         raise UserError(f"the network does not take points of shape {shape}: {first_line(error)}") from error
     if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(x) or logits.shape[1] < 2:
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        wanted = f"logits [{len(x)}, classes] with at least two classes (output= takes them of a tuple or dict)"
+        wanted = f"logits [{len(x)}, classes] with at least two classes"
+        wanted += " (of a tuple or dict by output=, or in a module around the network)"
         raise UserError(f"the network's output has shape {shape}, expected {wanted}")
     return logits
 

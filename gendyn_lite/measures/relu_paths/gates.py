@@ -91,14 +91,20 @@ READERS: dict[Any, Callable[..., Found]] = {
     **dict.fromkeys((F.threshold, torch.threshold), _threshold),
 }
 # What bends beside gates, by names among ATen's operations: all that torch tags as pointwise, but for those of `LINEAR`
-# (in any of their tensors) and `PRODUCTS` (in each of their factors); and `CURVED`. Max-pooling
-# and response normalization are not named; `forward_with_paths` tells of them.
+# (in any of their tensors) and `PRODUCTS` (in each of their factors); `PLACES` that depend on the images; and `CURVED`.
+# Max-pooling and response normalization are not named; `forward_with_paths` tells of them.
 LINEAR = ("add", "sub", "rsub", "neg", "positive", "clone", "_to_copy", "copy", "fill", "zero", "alias", "detach")
 PRODUCTS = {  # which of their tensors are factors
     **dict.fromkeys(("mul", "mm", "bmm", "mv", "dot", "convolution", "_convolution"), slice(None)),
     **dict.fromkeys(("addmm", "baddbmm", "addbmm", "addmv", "addcmul"), slice(1, None)),
 }
 CHOICES = {"where": 0, "masked_fill": 1, "div": 1, "addcdiv": 2, "lerp": 2}  # bend by that one of their tensors
+PLACES = {  # which of their tensors say where to read or to write
+    **dict.fromkeys(
+        ("gather", "scatter", "scatter_add", "index_select", "index_add", "index_copy", "take"), slice(1, 2)
+    ),
+    **{"index": slice(1, None), "index_put": slice(1, -1)},
+}
 CURVED = (
     *(*BENT, *ATTENTION, "_native_multi_head_attention", "_transformer_encoder_layer_fwd", "glu"),
     *("_softmax", "_log_softmax", "logsumexp", "native_layer_norm", "native_group_norm", "_fused_rms_norm"),
@@ -263,6 +269,8 @@ def _bends(func: Any, name: str, moving: list[bool], args: Any, kwargs: Any) -> 
         return any(moving[CHOICES[name] : CHOICES[name] + 1])
     if name in NORMS:
         return args[5] is True
+    if name in PLACES:
+        return any(moving[PLACES[name]])
     return name in CURVED or (torch.Tag.pointwise in func.tags and name not in LINEAR)
 
 

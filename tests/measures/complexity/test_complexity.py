@@ -87,6 +87,13 @@ def test_spectral_norms_are_those_of_the_whole_matrices():
     assert complexity.spectral(conv(), shape) == pytest.approx(total, abs=1e-4)
 
 
+def test_a_layer_that_is_used_twice_counts_twice():
+    twice = nn.Linear(3, 3)
+    network = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), twice, nn.ReLU(), twice)
+    first, again = (float(torch.linalg.matrix_norm(layer.weight.double(), ord=2)) for layer in (network[0], twice))
+    assert complexity.spectral(network, (4,)) == pytest.approx(math.log(first) + 2 * math.log(again), abs=1e-9)
+
+
 def test_norms_refuse_layers_that_they_do_not_know():
     network = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 3)).eval()
     for norm in (complexity.path_norm, complexity.spectral):

@@ -84,6 +84,15 @@ class Clamped(nn.Module):
         return self.gate(self.first(x)).clamp(max=1.0)
 
 
+BOOK = torch.randn(7, 6)
+
+
+def written(h, x):
+    h = h.clone()
+    h[x < -0.5] = 0
+    return h
+
+
 BENT = {
     "GELU": (nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 4), nn.GELU()), r"elsewhere too: 3 \(gelu\)"),
     "clamp": (Clamped(), r"elsewhere too: the network \(clamp\)"),
@@ -113,6 +122,9 @@ BENT = {
     "a gate by hand": (Net(lambda s, x: x.relu() + x * (x > 0)), r"the network \(mul\)"),
     "a norm of each image": (nn.Sequential(nn.ReLU(), nn.Unflatten(1, (2, 3)), nn.InstanceNorm1d(2)), "instance_norm"),
     "a choice": (Net(lambda s, x: torch.where(x > 1, x, x.relu())), r"the network \(where\)"),
+    "places by a mask": (Net(lambda s, x: written(x.relu(), x)), r"the network \(setitem\)"),
+    "a codebook": (Net(lambda s, x: x.relu() + BOOK[(x > 0).long().sum(1)]), r"the network \(getitem\)"),
+    "places of the largest": (Net(lambda s, x: x.relu().gather(1, x.argmax(1)[:, None])), r"the network \(gather\)"),
     "a staircase": (Net(lambda s, x: torch.threshold(x.relu(), 0.1, 0)), r"the network \(threshold\)"),
     "clamped in place": (Net(lambda s, x: x.relu().clamp_min_(0.1)), r"the network \(clamp_min\)"),
     "other limits": (nn.Sequential(nn.ReLU(), nn.Linear(6, 5), nn.Hardtanh()), r"elsewhere too: 2 \(hardtanh\)"),
@@ -132,6 +144,8 @@ def test_networks_of_gates_alone_need_no_warning(recwarn):
     affine = Net(lambda s, x: ((1 - 2 * x.relu() / 3) * mask + x.flip(1)) @ weight)
     record(affine, images(4, (6,)))
     record(models.build("alexnet_small", num_classes=3, in_shape=(3, 7, 7)), images(4, (3, 7, 7)))
+    places = torch.tensor([2, 0, 1])
+    record(Net(lambda s, x: x.relu()[:, places] + x.gather(1, places.expand(len(x), 3))), images(4, (6,)))
     assert not [each for each in recwarn if "paths tell of gates alone" in str(each.message)]
 
 
