@@ -111,7 +111,9 @@ def test_the_norm_moves_without_the_error_and_the_error_without_the_norm():
     by = without_ridge(MNIST).groupby(["features", "width"])[["norm", "error"]].mean()
     gabor, pixels = by.loc["gabor"], by.loc["pixels"]
     assert pixels["norm"].max() / pixels["norm"].min() == pytest.approx(3, abs=0.1)
-    assert gabor["norm"].max() / gabor["norm"].min() > 3
+    assert gabor["norm"].max() / gabor["norm"].min() == pytest.approx(3.75, abs=0.1)  # nearly fourfold
+    assert gabor["error"].max() / gabor["error"].min() == pytest.approx(1.65, abs=0.03)  # by two thirds
+    assert by.groupby("features").size().unique().tolist() == [5]
     assert pixels["error"].max() / pixels["error"].min() == pytest.approx(1.2, abs=0.02)
     assert (gabor["error"] / pixels["error"]).max() < 0.5
     assert (gabor["norm"] / pixels["norm"]).between(0.8, 1.05).all()
@@ -156,6 +158,7 @@ def test_random_filters_descend_twice_and_a_ridge_takes_the_peak_away(said):
         assert none[none.index >= 1].is_monotonic_decreasing  # to its end
         assert (chosen[data] < none + 0.001).all() or data == MNIST
         assert chosen[data].loc[0.7:].max() / chosen[data].min() < 1.3  # no peak
+    assert (plain[MNIST][1.0], chosen[MNIST][1.0]) == pytest.approx((0.803, 0.0335), abs=5e-4)
     ends = [plain[CIFAR][1.0], plain[CIFAR][8.0] - plain[CIFAR][16.0], plain[CIFAR][16.0], chosen[CIFAR][16.0]]
     assert ends == pytest.approx([0.89, 0.015, 0.548, 0.48], abs=0.0015)
     below = CONV[(CONV["ridge"] == 0) & (CONV["share"] < 0.99)]
@@ -247,6 +250,18 @@ def test_the_smallest_norms_and_what_a_blind_choice_would_lose():
         assert tuple(least.mean()[["gabor", "pixels"]]) == pytest.approx(smallest, abs=0.05)
         held_out = rows.loc[rows.groupby("seed")["held_out_error"].idxmin()].set_index("seed")["error"]
         assert (rows.groupby("seed")["error"].mean() - held_out).mean() == pytest.approx(blind, abs=5e-4)
+
+
+def test_among_kernels_on_pixels_the_norm_chooses_well_on_digits_and_blindly_on_photographs():
+    lost = {}
+    for name in (MNIST, CIFAR):
+        rows = without_ridge(name).query("features == 'pixels'")
+        error = {
+            key: rows.loc[rows.groupby("seed")[key].idxmin(), "error"].mean() for key in ("norm", "held_out_error")
+        }
+        lost[name] = [error["norm"] - error["held_out_error"], rows["error"].mean() - error["held_out_error"]]
+    assert lost[MNIST] == pytest.approx([0.0, 0.0044], abs=5e-4)
+    assert lost[CIFAR] == pytest.approx([0.0215, 0.0226], abs=5e-4)
 
 
 def test_the_peak_on_photographs_is_as_high_as_guessing_and_a_ridge_leaves_one_descent():

@@ -256,6 +256,10 @@ def test_early_stopping_on_true_labels_and_with_half_of_them_random(claimed, sai
     runs = SWITCHED.set_index(["run_id", "epoch"])["train_accuracy"]
     at = [runs[run, epoch] for run, epoch in zip(without(0.5)["run_id"], chosen, strict=True)]
     assert chosen.between(2, 6).all() and set(chosen) == {2, 4, 6} and min(at) > 1 / 3 and max(at) < 2 / 3
+    noisy = ALL_WATCHED[ALL_WATCHED["label_corruption"] == 0.5].groupby("base")["stopped_at"]
+    first = {name: int((epochs == epochs.min()).sum()) for name, epochs in noisy if name != "mlp_3x512"}
+    assert first == {"alexnet_small": 3, "mlp_1x512": 4}  # of five: at the first epoch that was evaluated
+    assert noisy.min()[["alexnet_small", "mlp_1x512"]].to_dict() == {"alexnet_small": 4, "mlp_1x512": 2}
 
 
 def test_augmented_random_labels_are_memorized_in_the_end(said):
