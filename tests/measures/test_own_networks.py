@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import warnings
 from contextlib import nullcontext
 
@@ -14,6 +15,7 @@ from torch import nn
 from torch.nn.utils import prune
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
+from gendyn_lite.errors import UserError
 from gendyn_lite.measures import complexity
 from gendyn_lite.measures.fisher import diagonal, influence
 from gendyn_lite.measures.intervals import generalization_interval
@@ -604,6 +606,101 @@ def test_code_of_one_s_own_that_takes_another_way_is_checked_anew():
     check_refused(gradient_gram, "the network mixes the examples of a batch", model, X, Y)
     model.way = "without a gradient"
     check_refused(diagonal, "the loss does not depend on it", model, X, Y)
+
+
+class Clipped(Own):
+    """The gradient of a hidden layer is clipped over the batch, as far as that is large."""
+
+    def forward(self, x):
+        h = self.first(x).relu()
+        if h.requires_grad:
+            h.register_hook(lambda g: g * (self.most / g.norm()).clamp(max=1))
+        return self.out(h)
+
+
+class Centring(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, h, model):
+        ctx.model = model
+        return h.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient - gradient.mean(0) if ctx.model.way == "centred" else gradient, None
+
+
+class Backward(Own):
+    def forward(self, x):
+        return self.out(Centring.apply(self.first(x).relu(), self))
+
+
+class ByNumbers(Own):
+    """Values leave torch and come back: by NumPy, or as a list."""
+
+    def forward(self, x):
+        h = self.first(x).relu()
+        values = h.detach().numpy() if self.way == "numpy" else np.array(h.detach().tolist())
+        return self.out(h / torch.tensor(max(4.0, float(values.max())), dtype=h.dtype))
+
+
+class Listed(Own):
+    """A weight is read through a list."""
+
+    def __init__(self):
+        super().__init__()
+        self.free = nn.Parameter(torch.ones(6))
+        self.held = [self.free]
+
+    def forward(self, x):
+        return self.out((self.first(x) * self.held[0]).relu())
+
+
+def right_or_refused(model, x, y, match, **options):
+    expected = naive.gradients(model, x, y)
+    try:
+        found = diagonal(model, x, y, **options)
+    except UserError as error:
+        assert re.search(match, str(error))
+        return
+    for name, value in found.items():
+        mean = torch.stack([row[name] ** 2 for row in expected]).mean(0)
+        torch.testing.assert_close(value.flatten(), mean, rtol=1e-7, atol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:no formula for")
+def test_what_a_forward_pass_does_not_show_is_checked_in_every_batch():
+    torch.manual_seed(0)
+    clipped = Clipped().double().eval()
+    sizes = torch.stack([torch.cat(list(row.values())).norm() for row in naive.gradients(clipped_not(clipped), X, Y)])
+    order = sizes.argsort()
+    clipped.most = 2.0 * float(sizes.max())
+    right_or_refused(clipped, X[order], Y[order], "mixes", batch_size=6)
+    backward = Backward().double().eval()
+    gradient_gram(backward, X, Y)
+    backward.way = "centred"
+    check_refused(gradient_gram, "mixes", backward, X, Y)
+    for way in ("numpy", "a list"):
+        numbers = ByNumbers().double().eval()
+        numbers.way = way
+        x = X.clone()
+        x[8] *= 30
+        right_or_refused(numbers, x, Y, "mixes|another one", batch_size=6)
+        right_or_refused(numbers, x[6:], Y[6:], "mixes|another one")
+
+
+def clipped_not(model):
+    model.most = float("inf")
+    return model
+
+
+@pytest.mark.filterwarnings("ignore:no formula for")
+def test_a_weight_that_was_left_out_of_an_earlier_call_is_checked():
+    for first in ("frozen", "left out"):
+        model = Listed().double().eval()
+        model.free.requires_grad_(first != "frozen")
+        gradient_gram(model, X, Y, groups={"a": ["first"], "b": ["out"]})
+        model.free.requires_grad_(True)
+        check_refused(diagonal, "has another gradient by torch.func than by autograd", model, X, Y)
 
 
 def test_mixing_that_a_zero_weight_hides_is_seen():

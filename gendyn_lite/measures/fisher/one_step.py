@@ -20,7 +20,7 @@ from gendyn_lite.measures.per_example.copies import check_beside, copied
 from gendyn_lite.measures.per_example.passes import Loss, cross_entropy
 from gendyn_lite.measures.stiffness.layer_gram import squared_norms
 
-DIGITS = 20  # a step must change log-probabilities by so many rounding errors, for the KL to be right to a per cent
+DIGITS = 60  # rounding errors by which a step must change log-probabilities, for a mean KL right to about a per cent
 LOST = 1e-9  # if a step of size 1 changes a logit by more, a smaller step must change some prediction
 
 
@@ -116,10 +116,10 @@ def influence(
     rounding = checks.ROUNDING * max(1.0, float(steps.logits.abs().max()))
     if found["moved"].max() <= rounding and (found["change"] > LOST).any():
         raise UserError(f"a step of eps = {eps} is lost in the rounding of the weights: take a larger eps")
-    least = DIGITS * steps.precision * max(1.0, float(steps.logits.abs().max()))
-    if steps.precision > torch.finfo(torch.float64).eps and found["moved"].min() < least:
-        told = f"the network rounds values to {steps.precision:.0e} (by .float(), .half() or the like)"
-        raise UserError(f"{told}, where a step of eps = {eps} is all but lost: take a larger eps, or leave that out")
+    if steps.noise and len(lost := (found["moved"] < DIGITS * steps.noise).nonzero().flatten()):
+        told = "the network rounds what it computes (.float(), .half() or the like)"
+        of = f"a step of eps = {eps} on example {int(lost[0])} is all but lost"
+        raise UserError(f"{told}, in which {of}: leave the rounding out, take a larger eps or leave out the example")
     return Influence(found["kl"], found["true"], found.get("empirical"), found.get("diagonal"))
 
 

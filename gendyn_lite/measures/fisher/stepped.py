@@ -51,25 +51,25 @@ def check_steps(model: nn.Module, x: Tensor, y: Tensor, watched: Tensor, loss: L
 
 
 class Rounding(TorchDispatchMode):
-    """A context that notes how coarsely a network in float64 rounds what depends on its weights and inputs.
+    """A context that notes how coarsely a network in float64 rounds what depends on its trainable weights.
 
     Args:
         model: The network.
-        x: Its inputs.
 
     Attributes:
         precision: Relative rounding error of the coarsest dtype to which such a value is converted.
 
-    >>> with Rounding(layer := nn.Linear(2, 2).double(), x := torch.zeros(1, 2, dtype=torch.float64)) as rounding:
-    ...     _ = layer(x).float()
+    >>> with Rounding(layer := nn.Linear(2, 2).double()) as rounding:
+    ...     _ = layer(torch.zeros(1, 2, dtype=torch.float64)).float()
     >>> rounding.precision == torch.finfo(torch.float32).eps
     True
     """
 
-    def __init__(self, model: nn.Module, x: Tensor) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.precision = torch.finfo(torch.float64).eps
-        self._moving = WeakIdKeyDictionary(dict.fromkeys((x, *model.parameters()), True))
+        trained = [value for value in model.parameters() if value.requires_grad]
+        self._moving = WeakIdKeyDictionary(dict.fromkeys(trained, True))
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation, and note whether its result is rounded more coarsely than what it was computed from."""
@@ -95,18 +95,32 @@ class Steps:
         self._values = {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
         _check_masks(masks, self._values)
         self.bytes = sum(value.numel() * value.element_size() for value in self._values.values())
-        with torch.no_grad(), lag_is_told(model):
+        with torch.no_grad(), lag_is_told(model), Rounding(model) as rounding:
             self.logits = apart.own_outputs(model, x, model)
-            with Rounding(model, one := lone(model, x[0]).clone()) as rounding:
-                model(one)
         checks.check_logits(self.logits, torch.zeros(len(x), dtype=torch.int64) if y is None else y, True)
         if not self.logits.isfinite().all():
             first = int((~self.logits.isfinite()).any(1).nonzero()[0])
             raise UserError(f"the output of watched input {first} is not finite (NaN or infinity): it has no KL")
         tell_of_probabilities(model, self.logits)
-        self.precision = rounding.precision
         self.logits = self.logits.double()
         self._log_p = self.logits.log_softmax(1)
+        self.noise = self._noise(rounding.precision) if rounding.precision > torch.finfo(torch.float64).eps else 0.0
+
+    @torch.no_grad()
+    def _noise(self, precision: float) -> float:
+        """Return how much rounding inside of the network changes the log-probabilities of an input.
+
+        It is half the second difference over steps so short that the network is all but linear, along which what is
+        rounded moves nevertheless: the largest of an input, and of these the median, as a kink of a ReLU may be near.
+        """
+        generator = torch.Generator(self.logits.device).manual_seed(0)
+        drawn = {name: torch.randn(value.shape, generator=generator, device=value.device, dtype=value.dtype)
+                 for name, value in self._values.items()}  # fmt: skip
+        total = -2 * self._log_p
+        for step in (precision**0.75, -(precision**0.75)):
+            moved = {name: value * (1 + step * drawn[name]) for name, value in self._values.items()}
+            total = total + self._logits(moved, self._x).log_softmax(1)
+        return float(total.abs().amax(1).median()) / 2
 
     def _logits(self, values: Values, x: Tensor) -> Tensor:
         return with_values(self._model, values, x).double()

@@ -17,23 +17,29 @@ from gendyn_lite.measures.per_example.guards import check_kept
 from gendyn_lite.measures.per_example.layers import seen
 from gendyn_lite.measures.per_example.unchanged import of_libraries
 
+SOME = 256  # examples at a time
 COPY = "a copy of the network still reads the original's {!r} (in a hook, a closure, or a function set on a module)"
-BESIDE = "loss= or output= reads the network's {!r}, past the copy that is measured"
+BESIDE = "output= reads the network's {!r}, past the copy that is measured"
 PENALTY = "the loss reads the network's {!r}, and a gradient through that would be missed"
 REMEDY = {
     COPY: "make it a method",
     BESIDE: "make it a part of the network, or leave it out",
     PENALTY: "leave that term out of loss=",
 }
-AS_NUMBERS = (torch.detach, Tensor.detach, Tensor.data.__get__)  # type: ignore[attr-defined]
+# Functions whose result does not depend on the entries of a tensor that is given, or (the first three) has no gradient.
+DETACHED = ("detach", "data", "detach_")
+SHAPES = ("zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like", "new_tensor", "new_zeros",
+          "new_ones", "new_full", "new_empty")  # fmt: skip
+CONVERTED = ("to", "type_as")  # of the first tensor alone
 
 
 class Unread(TorchFunctionMode):
-    """A context that refuses operations on the parameters of a network.
+    """A context that refuses operations on the parameters of a network, or on views of them.
 
     Args:
         model: The network.
-        told: What is wrong with them, one of the keys of `REMEDY`. For `PENALTY`, operations may read what is detached.
+        told: What is wrong with them, one of the keys of `REMEDY`. For `PENALTY`, operations may read what has no
+            gradient.
 
     >>> with Unread(layer := nn.Linear(1, 1), PENALTY):
     ...     layer.weight.detach(), layer.weight.square()
@@ -43,18 +49,35 @@ class Unread(TorchFunctionMode):
 
     def __init__(self, model: nn.Module, told: str) -> None:
         super().__init__()
-        self._names = {id(value): name for name, value in model.named_parameters()}
+        self._names = {_place(value): name for name, value in model.named_parameters()}
+        self._parameters = set(map(id, model.parameters()))
         self._told = told
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation."""
-        read = [self._names[id(value)] for value in tree_leaves((args, kwargs or {})) if id(value) in self._names]
-        if read and self._told != PENALTY:
-            raise UserError(f"{self._told.format(read[0])}: {REMEDY[self._told]}")
+        name = func.__self__.__name__ if func.__name__ == "__get__" else func.__name__
+        given = [args[0]] if name in CONVERTED and args else [] if name in SHAPES else tree_leaves((args, kwargs or {}))
+        read = next((self._names[_place(value)] for value in given if self._reads(value)), None)
         out = func(*args, **(kwargs or {}))
-        if read and func not in AS_NUMBERS and any(isinstance(value, Tensor) for value in tree_leaves(out)):
-            raise UserError(f"{self._told.format(read[0])}: {REMEDY[self._told]}")
+        free = self._told == PENALTY and (name in DETACHED or not torch.is_grad_enabled())
+        if read and not free and any(isinstance(value, Tensor) for value in tree_leaves(out)):
+            raise UserError(f"{self._told.format(read)}: {REMEDY[self._told]}")
         return out
+
+    def _reads(self, value: object) -> bool:
+        """Whether a value lies in the memory of a parameter; for `PENALTY`, with a gradient."""
+        if not isinstance(value, Tensor) or _place(value) not in self._names:
+            return False
+        return self._told != PENALTY or id(value) in self._parameters or value.requires_grad
+
+
+def _place(value: Tensor) -> object:
+    """Return the memory in which a tensor lies; of one without any, which tensor it is."""
+    with torch._C.DisableTorchFunction():
+        try:
+            return value.untyped_storage().data_ptr() or id(value)
+        except (RuntimeError, NotImplementedError):  # a tensor of torch.func, a sparse one
+            return id(value)
 
 
 def copied(model: nn.Module, x: Tensor | None = None) -> nn.Module:
@@ -87,13 +110,17 @@ def copied(model: nn.Module, x: Tensor | None = None) -> nn.Module:
 
 @torch.no_grad()
 def check_beside(model: nn.Module, twin: nn.Module, x: Tensor, y: Tensor, loss: Loss) -> None:
-    """Refuse a loss, or an `output=` of a network's copy, that reads weights of the network itself.
+    """Refuse a loss, or an `output=` of a network's copy, that reads weights of the network itself, for any example.
 
     >>> check_beside(nn.Linear(2, 2), nn.Linear(2, 2), torch.eye(2), torch.arange(2), cross_entropy)
     """
     seen(twin, x)  # refused in a line where the copy does not take an example
-    with Unread(model, BESIDE):
-        logits = run_few(twin, lone(twin, x[0]).clone())
+    if len(x) == 1:  # with batch-norm, twice
+        x, y = lone(twin, x[0]), lone(twin, y[0])
+    for part, labels in zip(x.split(SOME), y.split(SOME), strict=True):
+        with Unread(model, BESIDE):
+            logits = run_few(twin, part.clone())
         if loss is not cross_entropy:
-            with in_a_line(f"loss= does not take outputs in {dtype_name(logits)} (of a copy) and these labels"):
-                loss(logits, lone(twin, y[0]))
+            told = f"loss= does not take outputs in {dtype_name(logits)} (of a copy) and these labels"
+            with torch.enable_grad(), Unread(model, PENALTY), in_a_line(told):
+                loss(logits, labels)

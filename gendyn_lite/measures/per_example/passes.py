@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import BackwardCFunction
 from torch.utils.checkpoint import CheckpointError
 
 from gendyn_lite.errors import UserError
@@ -115,7 +116,7 @@ def visit(  # noqa: PLR0917 (the inputs, and the functions that receive the resu
     if taps.known and not plan.outside:
         plan.used = taps.used
         _check_reached(plan.used)
-    if taps.lone and rows is not None and rows.holds(logits):
+    if taps.lone and taps.traced and rows is not None and not plan.outside:
         plan.traces[x.shape] = rows.trace
     if memory and (taps.lone or taps.known):
         memory.keep(model, plan, proved=taps.known)
@@ -175,7 +176,7 @@ def _check_batch(  # noqa: PLR0917 (what was run, and what it gave)
     """Check, once for a plan, that the network and the loss keep the examples of a batch apart; see `visit`."""
     (x, y), (logits, losses) = batch, given
     check_kept(model)
-    _check_graph(losses)
+    own_backward = _check_graph(losses)
     if loss is cross_entropy:
         tell_of_probabilities(model, logits)
     if len(x) > 1 and loss is not cross_entropy and not drawn:
@@ -187,7 +188,8 @@ def _check_batch(  # noqa: PLR0917 (what was run, and what it gave)
         _check_reached(())
     if taps.known:  # autograd's derivative of operations that keep examples apart does so too
         return
-    if proved and loss is cross_entropy and rows is not None and rows.trace == plan.traces.get(x.shape):
+    taps.traced = proved and loss is cross_entropy and not (own_backward or without)
+    if taps.traced and rows is not None and rows.trace == plan.traces.get(x.shape):  # as in a batch that was checked
         return
     if not drawn:
         taps.lone = _lone(model, plan, (usable(x.detach()), usable(y)), loss, given)
@@ -206,9 +208,13 @@ def _check_reached(used: Collection[str] | None) -> None:
         raise UserError(f"the loss depends on none of the weights that require a gradient: {why}")
 
 
-def _check_graph(losses: Tensor) -> None:
-    """Refuse reentrant checkpointing, which fails in `torch.autograd.grad` or leaves out the weights of its part."""
-    seen, left = set[object](), [losses.grad_fn]
+def _check_graph(losses: Tensor) -> bool:
+    """Refuse reentrant checkpointing, which fails in `torch.autograd.grad` or leaves out the weights of its part.
+
+    Returns:
+        Whether some function has a backward pass of its own, of which the operations of the forward pass do not tell.
+    """
+    seen, left, own = set[object](), [losses.grad_fn], False
     while left:
         node = left.pop()
         if node is None or node in seen:
@@ -217,7 +223,9 @@ def _check_graph(losses: Tensor) -> None:
             why = "which gives gradients to backward() alone: call it with use_reentrant=False"
             raise UserError(f"the network has a part under torch.utils.checkpoint with use_reentrant=True, {why}")
         seen.add(node)
+        own |= isinstance(node, BackwardCFunction) and node.name() != "_TapBackward"
         left += [parent for parent, _ in node.next_functions]
+    return own
 
 
 def _check_rows(model: nn.Module, x: Tensor, logits: Tensor, *, look: Look, seen: bool) -> None:

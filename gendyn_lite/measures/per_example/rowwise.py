@@ -10,15 +10,41 @@ from __future__ import annotations
 from contextlib import ExitStack
 from functools import partial
 from itertools import count
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from gendyn_lite.measures.per_example.axes import Axis, Call, LostError, pointwise, tensors_in
 from gendyn_lite.measures.per_example.axis_rules import RULES
+
+# Functions of a tensor that tell nothing of its entries.
+ASKS = frozenset((
+    *("shape", "size", "dim", "ndim", "numel", "nelement", "stride", "__len__", "dim_order", "storage_offset"),
+    *("dtype", "device", "layout", "type", "itemsize", "element_size", "nbytes", "get_device", "names", "has_names"),
+    *("is_cuda", "is_cpu", "is_mps", "is_xpu", "is_meta", "is_sparse", "is_mkldnn", "is_quantized", "is_nested"),
+    *("is_floating_point", "is_complex", "is_signed", "is_contiguous", "is_inference", "is_neg", "is_conj"),
+    *("is_leaf", "requires_grad", "retains_grad", "_version", "_is_view", "output_nr", "_backward_hooks", "__hash__"),
+    *("result_type", "can_cast", "promote_types", "broadcast_shapes", "is_tensor", "is_autocast_enabled", "_assert"),
+))  # fmt: skip
+
+
+class _Watch(TorchFunctionMode):
+    """A context that sees functions of torch that run no operation, for a `RowWise`."""
+
+    def __init__(self, rows: RowWise) -> None:
+        super().__init__()
+        self._rows = rows
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call a function."""
+        out = func(*args, **(kwargs or {}))
+        self._rows.leaves(func, (args, kwargs), out)
+        return out
 
 
 class RowWise(TorchDispatchMode):
@@ -42,6 +68,7 @@ class RowWise(TorchDispatchMode):
 
     def __init__(self, model: nn.Module, x: Tensor) -> None:
         super().__init__()
+        self._watch = _Watch(self)
         self.lost: str | None = None
         self._hidden = False  # whether values of examples went where they cannot be followed
         self._aside = False  # whether what runs is none of the network's
@@ -54,6 +81,25 @@ class RowWise(TorchDispatchMode):
             self._numbered(value)
         self._axes[x] = Axis(0)
         self._numbered(x)
+
+    def __enter__(self) -> Self:
+        """Follow what is computed from now on."""
+        super().__enter__()
+        self._watch.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        """Follow no longer."""
+        self._watch.__exit__(*error)
+        super().__exit__(*error)
+
+    def leaves(self, func: Any, args: Any, out: Any) -> None:
+        """Note if values of examples leave torch by a function, as to NumPy, or a hook is set that may change them."""
+        name = func.__self__.__name__ if func.__name__ in ("__get__", "__set__") else func.__name__
+        if self._aside or name in ASKS or any(isinstance(value, Tensor) for value in tree_leaves(out)):
+            return
+        given = [value for value in tree_leaves(args) if isinstance(value, Tensor)]
+        self._hidden |= any(value not in self._axes or self._axes[value] is not None for value in given)
 
     def holds(self, out: object) -> bool:
         """Return whether each row of an output is proved to depend on its own example only."""

@@ -67,6 +67,7 @@ class Taps(TorchFunctionMode):
         self.lone: Judge | None = None  # if given, checks every layer
         self._rows: RowWise | None = None
         self.proved = True  # whether all layers were proved to have the examples on the first axis
+        self.traced = False  # whether another batch with the same operations needs no check
         self.known = False  # whether no code of one's own can mix them either, so that none has to be run alone
         self.used = frozenset[str]()  # names of the parameters on which the loss depends, as far as it is known
         # Digests of what layers read for which that is not proved.
