@@ -234,14 +234,15 @@ def held(model):
         "a view": {"loss": lambda o, t: F.cross_entropy(o, t, reduction="none") + view.square().sum()},
         "one class": {"loss": of_class_two},
         "a view in the output": {"output": lambda out: out * view.square().sum()},
+        "numbers": {"output": lambda out: out * model[2].bias.tolist()[0]},
         "a state": {"output": lambda out: out * state["0.weight"].square().sum()},
     }
 
 
-@pytest.mark.parametrize("name", ["a view", "one class", "a view in the output", "a state"])
+@pytest.mark.parametrize("name", ["a view", "one class", "a view in the output", "a state", "numbers"])
 def test_weights_that_a_loss_or_an_output_holds_are_refused(name):
     model = net()
-    with pytest.raises(UserError, match=r"(the loss|output=) reads the network's '0.weight'"):
+    with pytest.raises(UserError, match=r"(the loss|output=) reads the network's '(0.weight|2.bias)'"):
         influence(model, X[:3], Y[:3], X, eps=1e-2, **held(model)[name])
 
 

@@ -15,6 +15,7 @@ from gendyn_lite.measures.per_example.alone import Loss, cross_entropy, lone, ru
 from gendyn_lite.measures.per_example.checks import dtype_name, in_a_line
 from gendyn_lite.measures.per_example.guards import check_kept
 from gendyn_lite.measures.per_example.layers import seen
+from gendyn_lite.measures.per_example.rowwise import ASKS, name_of
 from gendyn_lite.measures.per_example.unchanged import of_libraries
 
 SOME = 256  # examples at a time
@@ -55,12 +56,15 @@ class Unread(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation."""
-        name = func.__self__.__name__ if func.__name__ == "__get__" else func.__name__
+        name = name_of(func)
         given = [args[0]] if name in CONVERTED and args else [] if name in SHAPES else tree_leaves((args, kwargs or {}))
         read = next((self._names[_place(value)] for value in given if self._reads(value)), None)
         out = func(*args, **(kwargs or {}))
-        free = self._told == PENALTY and (name in DETACHED or not torch.is_grad_enabled())
-        if read and not free and any(isinstance(value, Tensor) for value in tree_leaves(out)):
+        free = name in ASKS
+        if self._told == PENALTY:  # a number has no gradient
+            made = any(isinstance(value, Tensor) for value in tree_leaves(out))
+            free = not made or name in DETACHED or not torch.is_grad_enabled()
+        if read and not free:
             raise UserError(f"{self._told.format(read)}: {REMEDY[self._told]}")
         return out
 

@@ -33,6 +33,16 @@ ASKS = frozenset((
 ))  # fmt: skip
 
 
+def name_of(func: Any) -> str:
+    """Return the name of a function that a `TorchFunctionMode` sees; of a property's, that of the property.
+
+    >>> name_of(torch.relu), name_of(Tensor.shape.__get__)
+    ('relu', 'shape')
+    """
+    name = getattr(func, "__name__", "")
+    return getattr(func.__self__, "__name__", "") if name in ("__get__", "__set__") else name
+
+
 class _Watch(TorchFunctionMode):
     """A context that sees functions of torch that run no operation, for a `RowWise`."""
 
@@ -95,8 +105,7 @@ class RowWise(TorchDispatchMode):
 
     def leaves(self, func: Any, args: Any, out: Any) -> None:
         """Note if values of examples leave torch by a function, as to NumPy, or a hook is set that may change them."""
-        name = func.__self__.__name__ if func.__name__ in ("__get__", "__set__") else func.__name__
-        if self._aside or name in ASKS or any(isinstance(value, Tensor) for value in tree_leaves(out)):
+        if self._aside or name_of(func) in ASKS or any(isinstance(value, Tensor) for value in tree_leaves(out)):
             return
         given = [value for value in tree_leaves(args) if isinstance(value, Tensor)]
         self._hidden |= any(value not in self._axes or self._axes[value] is not None for value in given)
