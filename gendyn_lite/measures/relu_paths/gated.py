@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 
 from gendyn_lite.errors import UserError, first_line
@@ -39,9 +40,9 @@ def run_gated(model: nn.Module, x: Tensor, visit: Callable[[Gate], Tensor], unse
             out = model(x)
         gates.warn()
         return out
-    except UserError:
+    except (UserError, torch.OutOfMemoryError):
         raise
-    except (RuntimeError, ValueError) as error:
+    except Exception as error:  # a user's forward may raise anything
         told = f"the network does not take images of shape {tuple(x.shape[1:])}: {first_line(error)}"
         raise UserError(told) from error
 

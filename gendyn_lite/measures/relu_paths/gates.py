@@ -99,10 +99,12 @@ PRODUCTS = {  # which of their tensors are factors
     **dict.fromkeys(("addmm", "baddbmm", "addbmm", "addmv", "addcmul"), slice(1, None)),
 }
 CHOICES = {"where": 0, "masked_fill": 1, "div": 1, "addcdiv": 2, "lerp": 2}  # bend by that one of their tensors
+CONSTANT = ("zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_ones", "new_full", "new_empty")
 PLACES = {  # which of their tensors say where to read or to write
     **dict.fromkeys(
         ("gather", "scatter", "scatter_add", "index_select", "index_add", "index_copy", "take"), slice(1, 2)
     ),
+    **dict.fromkeys(("max_unpool2d", "max_unpool3d", "grid_sampler_2d", "grid_sampler_3d"), slice(1, 2)),
     **{"index": slice(1, None), "index_put": slice(1, -1)},
 }
 CURVED = (
@@ -110,7 +112,7 @@ CURVED = (
     *("_softmax", "_log_softmax", "logsumexp", "native_layer_norm", "native_group_norm", "_fused_rms_norm"),
     *("linalg_vector_norm", "norm", "var", "std", "var_mean", "std_mean", "prod", "cumprod", "_cdist_forward"),
     *("amax", "amin", "max", "min", "aminmax", "median", "sort", "topk", "kthvalue", "cummax", "cummin", "mode"),
-    *("mkldnn_rnn_layer", "_cudnn_rnn", "_thnn_fused_lstm_cell", "_thnn_fused_gru_cell", "grid_sampler_2d"),
+    *("mkldnn_rnn_layer", "_cudnn_rnn", "_thnn_fused_lstm_cell", "_thnn_fused_gru_cell", "scatter_reduce"),
 )
 OPERATIONS = ("relu", "relu6", "leaky_relu", "prelu", "_prelu_kernel")  # names of gates among ATen's operations
 DROPOUTS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout, torch.dropout)
@@ -214,14 +216,15 @@ class Unseen(RowWise):
         """Note whether an operation is a gate or bends."""
         name = func.overloadpacket.__name__.rstrip("_")
         moving = [value in self._moving for value in call.tensors]
-        made = list(tensors_in(call.out)) if any(moving) else []
+        made = list(tensors_in(call.out)) if any(moving) and name not in CONSTANT else []
         for value in made:
             self._moving[value] = True
         if not self.inside:
             if name in OPERATIONS:
                 self.found[name] = None
             elif any(value.is_floating_point() for value in made):
-                self._bent |= _bends(func, name, moving, call.args, call.kwargs)
+                steps = not any(value in self._moving and value.is_floating_point() for value in call.tensors)
+                self._bent |= steps or _bends(func, name, moving, call.args, call.kwargs)
 
     def bent(self) -> bool:
         """Return whether an operation has bent since the last call of this."""

@@ -125,6 +125,9 @@ BENT = {
     "places by a mask": (Net(lambda s, x: written(x.relu(), x)), r"the network \(setitem\)"),
     "a codebook": (Net(lambda s, x: x.relu() + BOOK[(x > 0).long().sum(1)]), r"the network \(getitem\)"),
     "places of the largest": (Net(lambda s, x: x.relu().gather(1, x.argmax(1)[:, None])), r"the network \(gather\)"),
+    "a comparison": (Net(lambda s, x: x.relu() + (x > 0.3).to(x.dtype)), r"the network \(to\)"),
+    "whole numbers": (Net(lambda s, x: x.relu() + (x * 5).long().to(x.dtype)), r"the network \(to\)"),
+    "the largest": (Net(lambda s, x: x.relu() + F.embedding(x.argmax(1), BOOK)), r"the network \(embedding\)"),
     "a staircase": (Net(lambda s, x: torch.threshold(x.relu(), 0.1, 0)), r"the network \(threshold\)"),
     "clamped in place": (Net(lambda s, x: x.relu().clamp_min_(0.1)), r"the network \(clamp_min\)"),
     "other limits": (nn.Sequential(nn.ReLU(), nn.Linear(6, 5), nn.Hardtanh()), r"elsewhere too: 2 \(hardtanh\)"),
@@ -146,6 +149,11 @@ def test_networks_of_gates_alone_need_no_warning(recwarn):
     record(models.build("alexnet_small", num_classes=3, in_shape=(3, 7, 7)), images(4, (3, 7, 7)))
     places = torch.tensor([2, 0, 1])
     record(Net(lambda s, x: x.relu()[:, places] + x.gather(1, places.expand(len(x), 3))), images(4, (6,)))
+    plain = Net(lambda s, x: x.relu().gather(1, torch.zeros_like(x, dtype=torch.int64)) * torch.ones_like(x))
+    record(plain, images(4, (6,)))
+    grid = F.affine_grid(torch.eye(2, 3)[None], [1, 1, 2, 3], align_corners=False)
+    record(Net(lambda s, x: F.grid_sample(x.relu().view(-1, 1, 2, 3), grid.expand(len(x), -1, -1, -1),
+                                          align_corners=False).flatten(1)), images(4, (6,)))  # fmt: skip
     assert not [each for each in recwarn if "paths tell of gates alone" in str(each.message)]
 
 
