@@ -10,8 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -42,10 +41,11 @@ from gendyn_lite.measures.per_example.copies import PENALTY, Unread
 from gendyn_lite.measures.per_example.guards import check_kept
 from gendyn_lite.measures.per_example.lag import lag_is_told
 from gendyn_lite.measures.per_example.layers import Layer, Plan, Use, seen, warn
+from gendyn_lite.measures.per_example.memory import Memory
 from gendyn_lite.measures.per_example.rowwise import RowWise
 from gendyn_lite.measures.per_example.spot_check import Lone
 from gendyn_lite.measures.per_example.taps import OnLayer, Taps
-from gendyn_lite.measures.per_example.unchanged import digests, of_libraries, state
+from gendyn_lite.measures.per_example.unchanged import of_libraries
 from gendyn_lite.models.logits import tell_of_probabilities, unmoved
 from gendyn_lite.threads import keep_freed_memory
 
@@ -88,7 +88,7 @@ def visit(  # noqa: PLR0917 (the inputs, and the functions that receive the resu
     """
     keep_freed_memory()
     checked = plan.alone or x.shape in plan.traces
-    memory = _Memory(model, x, plan) if not checked and loss is cross_entropy and len(x) > 1 else None
+    memory = Memory(model, x, plan) if not checked and loss is cross_entropy and len(x) > 1 else None
     batch, count = (x, y), len(x)
     if count == 1:  # with batch-norm, twice; the second one's loss is left out
         x, y = lone(model, x[0]), lone(model, y[0])
@@ -249,51 +249,6 @@ def _check_rows(model: nn.Module, x: Tensor, logits: Tensor, *, look: Look, seen
         check_rows(model, x, logits)
     if look is not None:
         check_all_rows(model, x, logits, look)
-
-
-class Known(NamedTuple):
-    """What was found on a network.
-
-    Attributes:
-        state: Its state, or None where its code can change without a trace in it.
-        weights: Digests of its weights, or None where these have no say in whether it mixes examples.
-        trace: The operations of a batch that was checked, or None.
-        outside: Names of the parameters without a formula.
-        used: Names of the parameters in use, if known.
-    """
-
-    state: object
-    weights: dict[str, bytes] | None
-    trace: list[object] | None
-    outside: frozenset[str]
-    used: frozenset[str] | None
-
-
-_checked: WeakKeyDictionary[nn.Module, dict[object, Known]] = WeakKeyDictionary()
-
-
-class _Memory:
-    """Results of earlier checks, so that an unchanged network is not checked again on a batch of the same shape."""
-
-    def __init__(self, model: nn.Module, x: Tensor, plan: Plan) -> None:
-        self._state, self._known = state(model), _checked.setdefault(model, {})
-        handed = tuple(layer.parameters for layer in plan.layers)
-        self._key = x.shape, x.dtype, handed, torch.is_autocast_enabled(x.device.type)
-        known = self._known.get(self._key)
-        if known is None or known.state != self._state or (known.weights and known.weights != digests(model)):
-            return
-        # Code of one's own runs with its operations recorded, and is not checked again if they are the same.
-        plan.alone, plan.used = self._state is not None, known.used
-        plan.outside.update(known.outside)
-        if known.trace:
-            plan.traces[x.shape] = known.trace
-
-    def keep(self, model: nn.Module, plan: Plan, *, proved: bool) -> None:
-        """Record that the network was checked, which parameters have no formula after all, and which are used."""
-        trace = plan.traces.get(self._key[0])
-        if self._state is not None or trace:
-            weights = None if proved else digests(model)  # writes to `.data` do not change the version
-            self._known[self._key] = Known(self._state, weights, trace, frozenset(plan.outside), plan.used)
 
 
 def _lone(

@@ -23,9 +23,9 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from gendyn_lite.errors import UserError, shown, unknown_name
 from gendyn_lite.measures.per_example.axes import Call, tensors_in
-from gendyn_lite.measures.per_example.axis_rules import ATTENTION, BENT, NORMS
 from gendyn_lite.measures.per_example.checks import check_whole, dtype_name
 from gendyn_lite.measures.per_example.rowwise import RowWise
+from gendyn_lite.measures.relu_paths.bending import CONSTANT, bends
 
 GATE_MODULES = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.Hardtanh, nn.Threshold)
 
@@ -90,30 +90,6 @@ READERS: dict[Any, Callable[..., Found]] = {
     **dict.fromkeys((F.hardtanh, F.hardtanh_), _hardtanh),
     **dict.fromkeys((F.threshold, torch.threshold), _threshold),
 }
-# What bends beside gates, by names among ATen's operations: all that torch tags as pointwise, but for those of `LINEAR`
-# (in any of their tensors) and `PRODUCTS` (in each of their factors); `PLACES` that depend on the images; and `CURVED`.
-# Max-pooling and response normalization are not named; `forward_with_paths` tells of them.
-LINEAR = ("add", "sub", "rsub", "neg", "positive", "clone", "_to_copy", "copy", "fill", "zero", "alias", "detach")
-PRODUCTS = {  # which of their tensors are factors
-    **dict.fromkeys(("mul", "mm", "bmm", "mv", "dot", "convolution", "_convolution"), slice(None)),
-    **dict.fromkeys(("addmm", "baddbmm", "addbmm", "addmv", "addcmul"), slice(1, None)),
-}
-CHOICES = {"where": 0, "masked_fill": 1, "div": 1, "addcdiv": 2, "lerp": 2}  # bend by that one of their tensors
-CONSTANT = ("zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_ones", "new_full", "new_empty")
-PLACES = {  # which of their tensors say where to read or to write
-    **dict.fromkeys(
-        ("gather", "scatter", "scatter_add", "index_select", "index_add", "index_copy", "take"), slice(1, 2)
-    ),
-    **dict.fromkeys(("max_unpool2d", "max_unpool3d", "grid_sampler_2d", "grid_sampler_3d"), slice(1, 2)),
-    **{"index": slice(1, None), "index_put": slice(1, -1)},
-}
-CURVED = (
-    *(*BENT, *ATTENTION, "_native_multi_head_attention", "_transformer_encoder_layer_fwd", "glu"),
-    *("_softmax", "_log_softmax", "logsumexp", "native_layer_norm", "native_group_norm", "_fused_rms_norm"),
-    *("linalg_vector_norm", "norm", "var", "std", "var_mean", "std_mean", "prod", "cumprod", "_cdist_forward"),
-    *("amax", "amin", "max", "min", "aminmax", "median", "sort", "topk", "kthvalue", "cummax", "cummin", "mode"),
-    *("mkldnn_rnn_layer", "_cudnn_rnn", "_thnn_fused_lstm_cell", "_thnn_fused_gru_cell", "scatter_reduce"),
-)
 OPERATIONS = ("relu", "relu6", "leaky_relu", "prelu", "_prelu_kernel")  # names of gates among ATen's operations
 DROPOUTS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout, torch.dropout)
 
@@ -224,7 +200,7 @@ class Unseen(RowWise):
                 self.found[name] = None
             elif any(value.is_floating_point() for value in made):
                 steps = not any(value in self._moving and value.is_floating_point() for value in call.tensors)
-                self._bent |= steps or _bends(func, name, moving, call.args, call.kwargs)
+                self._bent |= steps or bends(func, name, moving, call.args, call.kwargs)
 
     def bent(self) -> bool:
         """Return whether an operation has bent since the last call of this."""
@@ -262,19 +238,6 @@ class Unseen(RowWise):
         if self.found:
             told = f"the network calls {', '.join(self.found)} where gates are not seen (torch.jit, torch.ops)"
             warnings.warn(f"{told}: paths leave them out; call F.relu or the like there", stacklevel=5)
-
-
-def _bends(func: Any, name: str, moving: list[bool], args: Any, kwargs: Any) -> bool:
-    """Return whether an operation is none that is affine in the tensors that depend on the images."""
-    if name in PRODUCTS:
-        return sum(moving[PRODUCTS[name]]) > 1
-    if name in CHOICES and kwargs.get("rounding_mode") is None:
-        return any(moving[CHOICES[name] : CHOICES[name] + 1])
-    if name in NORMS:
-        return args[5] is True
-    if name in PLACES:
-        return any(moving[PLACES[name]])
-    return name in CURVED or (torch.Tag.pointwise in func.tags and name not in LINEAR)
 
 
 def uncompiled(model: nn.Module) -> nn.Module:
