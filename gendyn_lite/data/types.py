@@ -85,16 +85,21 @@ class ImageData:
         Raises:
             UserError: One is not.
         """
-        for part in (self.train, self.test):
-            check_labels(part.y, num_classes=self.num_classes)
+        for name, part in (("training ", self.train), ("test ", self.test)):
+            check_labels(part.y, num_classes=self.num_classes, name=name)
 
     def with_train_labels(self, y: Tensor) -> ImageData:
         """The same data with other training labels, int64 [n]; the test labels stay."""
         return replace(self, train=Split(self.train.x, y))
 
 
-def check_labels(y: Tensor, *, num_classes: int | None = None) -> None:
+def check_labels(y: Tensor, *, num_classes: int | None = None, name: str = "") -> None:
     """Check that labels are int64 [n] of at least 0 and, if `num_classes` is given, less than that.
+
+    Args:
+        y: The labels.
+        num_classes: Number of classes.
+        name: Word before "labels" in the message.
 
     Raises:
         UserError: They are not.
@@ -104,11 +109,11 @@ def check_labels(y: Tensor, *, num_classes: int | None = None) -> None:
     gendyn_lite.errors.UserError: labels span -1 to 0, expected 0 or more
     """
     if y.ndim != 1 or y.dtype != torch.int64:
-        raise UserError(f"labels are {y.dtype} {list(y.shape)}, expected int64 [n]")
+        raise UserError(f"{name}labels are {y.dtype} {list(y.shape)}, expected int64 [n]")
     low, high = map(int, torch.aminmax(y)) if len(y) else (0, -1)
     if low < 0 or (num_classes is not None and high >= num_classes):
         expected = "0 or more" if num_classes is None else f"0 to {num_classes - 1} (num_classes - 1)"
-        raise UserError(f"labels span {low} to {high}, expected {expected}")
+        raise UserError(f"{name}labels span {low} to {high}, expected {expected}")
 
 
 def channel_statistics(x: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

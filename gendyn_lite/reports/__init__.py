@@ -17,6 +17,7 @@ from gendyn_lite.data.gallery import data_uri
 from gendyn_lite.errors import Failed, UserError, named_path
 from gendyn_lite.measures.intervals.network import check_network, logits_at
 from gendyn_lite.measures.per_example.checks import check_name, check_whole
+from gendyn_lite.measures.per_example.guards import Output, reading
 from gendyn_lite.reports.lenses import LENSES, Lens, Sample, fisher, fit, intervals, looked, paths, share, stiffness
 from gendyn_lite.results.files import json_text, write_text
 
@@ -42,6 +43,7 @@ def report(
     few: int = 64,
     lines: int = 12,
     seconds: float = 15.0,
+    output: Output = None,
     on_lens: Callable[[Lens], object] = lambda lens: None,
 ) -> Path:
     """Measure a network with the five lenses, and write the results as one HTML file and a JSON file beside it.
@@ -60,6 +62,8 @@ def report(
         few: Number of training images for the costly lenses.
         lines: Number of lines for the intervals.
         seconds: Longest time for exact intervals, before they are sampled instead.
+        output: Function that takes the network's output and returns the logits, for a network that returns a tuple or
+            a dict.
         on_lens: Called with each lens when it is done.
 
     Returns:
@@ -89,8 +93,9 @@ def report(
     modes = [(module, module.training) for module in model.modules()]
     try:
         sample = sample_of(model.eval(), data, standard)._replace(few=few, lines=lines, seconds=seconds)
-        _check(model, sample, data)
-        found = list(looked(model, sample, on_lens=on_lens))
+        with reading(model, output):
+            _check(model, sample, data)
+            found = list(looked(model, sample, on_lens=on_lens))
     finally:
         for module, mode in modes:
             module.training = mode

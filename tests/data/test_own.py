@@ -14,6 +14,7 @@ from torch.utils.data.distributed import DistributedSampler
 
 from gendyn_lite import data, models
 from gendyn_lite.config import RunConfig
+from gendyn_lite.errors import UserError
 from gendyn_lite.train import fit
 from tests.measures.networks import refused
 
@@ -66,7 +67,7 @@ REFUSED = {
     "lengths": ((FIRST, Y[:5]), r"labels are int64 \[5\] for 12 inputs"),
     "one-hot": ((FIRST, np.eye(12, dtype=int)), r"labels are int64 \[12, 12\] for 12 inputs"),
     "float labels": ((FIRST, Y / 2), r"labels are float64 \[12\]"),
-    "negative": ((FIRST, Y - 1), "labels span -1 to 1"),
+    "negative": ((FIRST, Y - 1), "^training labels span -1 to 1"),
     "whole numbers": ((FIRST.astype(int), Y), r"inputs are int64 \[12, 3, 8, 8\], expected uint8 images or floats"),
     "NaN": ((np.full((12, 4), np.nan), Y), "inputs have entries that are not finite"),
     "words": ((FIRST, ["a"] * 12), "y is not an array of numbers"),
@@ -79,6 +80,11 @@ REFUSED = {
 test_arrays_that_are_no_data_are_refused = refused(
     {name: (data.from_arrays, given, {"test": TEST}, said) for name, (given, said) in REFUSED.items()}
 )
+
+
+def test_a_test_label_beyond_the_classes_is_told_to_be_one():
+    with pytest.raises(UserError, match=r"^test labels span 0 to 3, expected 0 to 1"):
+        data.from_arrays(GREY, Y % 2, test=(GREY[:4], [0, 3, 2, 1]), class_names=["cat", "dog"])
 
 
 @pytest.mark.parametrize("kind", [np.array, torch.tensor])

@@ -17,6 +17,7 @@ from torch import nn
 import gendyn_lite
 from gendyn_lite import cli, data, models, reports
 from gendyn_lite.config import RunConfig
+from gendyn_lite.errors import UserError
 from gendyn_lite.measures import relu_paths
 from gendyn_lite.measures.stiffness import by_pair, cosine, gradient_gram, squared_norms
 from gendyn_lite.reports import loading
@@ -298,6 +299,31 @@ def test_what_cannot_be_reported_is_one_line(case, folder, capsys, monkeypatch):
     lines = [line for line in capsys.readouterr().err.splitlines() if line and not line.startswith("Downloading: ")]
     assert len(lines) == 1 and re.search(said, lines[0]), lines
     assert not list(folder.glob("a.*")) and not (folder / "harmed").exists()
+
+
+class InDict(nn.Module):
+    """A network whose logits are in a dict, as those of Hugging Face's."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x):
+        return {"logits": self.inner(x)}
+
+
+def test_logits_in_a_dict_are_taken_by_a_function(network, digits, written, tmp_path):
+    told = {"out": tmp_path / "dict.html", **SMALL}
+    with pytest.raises(UserError, match="of a tuple or dict by output="):
+        gendyn_lite.report(InDict(network), digits, **told)
+    model = InDict(network)
+    lenses = numbers(gendyn_lite.report(model, digits, output=lambda out: out["logits"], **told))[0]
+    assert not model._forward_hooks
+    for name, lens in numbers(written)[0].items():
+        assert lenses[name]["refused"] == ""
+        for number, estimate in lens["numbers"].items():
+            loose = {"rel": 1e-4, "abs": 0.05 if name == "intervals" else 1e-6}  # there the grid, not every piece
+            assert lenses[name]["numbers"][number]["mean"] == pytest.approx(estimate["mean"], **loose)
 
 
 def test_a_command_writes_a_report(folder, capsys):

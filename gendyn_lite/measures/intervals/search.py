@@ -28,6 +28,7 @@ BYTES = 2**26  # of the widest layer, at all points that are computed at a time
 SAMPLES = 6  # segments on each side of α = 0 at the start of the exact search
 CUTS = 4  # parts into which a segment is cut
 MOST_STEPS = 200  # most segments of the certified search on each side of a line
+TRIED, SHARE = 30, 0.01  # after so many it gives up where all of them, at that pace, would not prove this share
 FEW = 64  # with at most so many units that change sides, a segment's pieces are followed
 
 
@@ -215,14 +216,17 @@ def certified_ends(network: Network, lines: Lines, *, tolerance: float) -> tuple
 
 
 def _march(network: Network, lines: Lines, tolerance: float) -> tuple[Tensor, Tensor]:
-    """Go outwards on each ray with steps that are doubled after a proof and halved after a failure."""
+    """Go outwards on each ray with steps that are doubled after a proof and halved after a failure.
+
+    A network with very many kinks allows only the shortest steps, with which nothing worth mentioning would be proved.
+    """
     program = network.program
     start = along_lines(program, lines.x, lines.direction)
     line = torch.arange(len(lines), device=lines.x.device).repeat_interleave(2)
     sign, reach = lines.limits.flatten().sign(), lines.limits.flatten().abs()
     safe, changed, stride = torch.zeros_like(reach), reach.clone(), reach / 16
     active = torch.arange(len(line), device=line.device)
-    for _ in range(MOST_STEPS):
+    for step in range(1, MOST_STEPS + 1):
         if not len(active):
             break
         network.check_time()
@@ -234,7 +238,8 @@ def _march(network: Network, lines: Lines, tolerance: float) -> tuple[Tensor, Te
         safe[active] = torch.where(proved, stop, begin)
         changed[active] = torch.where(lost[1::2], stop, changed[active])
         stride[active] = torch.where(proved, stride[active] * 2, (stop - begin) / 2)
-        active = active[(changed[active] - safe[active] > tolerance) & (stride[active] > 1e-13)]
+        worthwhile = (safe * MOST_STEPS / step >= SHARE * changed) | (step < TRIED)
+        active = active[((changed - safe > tolerance) & (stride > 1e-13) & worthwhile)[active]]
     return (sign * safe).view(-1, 2), (sign * changed).view(-1, 2)
 
 

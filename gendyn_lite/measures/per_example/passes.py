@@ -111,7 +111,7 @@ def visit(  # noqa: PLR0917 (the inputs, and the functions that receive the resu
             plan.alone = count > 1 and taps.known  # another batch may take other branches of one's own code
         taps.forward_is_done()
         if losses.requires_grad:
-            _backward(losses[:count].sum(), taps)
+            _backward(losses[:count].sum(), taps, logits.dtype)
         taps.hand_over_the_rest()
     if taps.known and not plan.outside:
         plan.used = taps.used
@@ -138,10 +138,11 @@ def _forward(taps: Taps, model: nn.Module, x: Tensor, *checks: AbstractContextMa
         return taps.run(model, x, *checks, **rows)
 
 
-def _backward(total: Tensor, taps: Taps) -> None:
+def _backward(total: Tensor, taps: Taps, dtype: torch.dtype) -> None:
     """Take the derivative of the summed losses, in which the taps hand over the layers."""
+    told = "" if dtype in TOLERANCE else f" in {dtype_name(dtype)} (measure model.float())"
     try:
-        with in_a_line("the network has no backward pass", but=(CheckpointError,)):
+        with in_a_line(f"the network has no backward pass{told}", but=(CheckpointError,)):
             torch.autograd.grad(total, taps.source, allow_unused=True)
     except CheckpointError:  # a checkpointed part was recomputed without the taps
         taps.leave_the_rest()

@@ -25,7 +25,7 @@ Visit = Callable[[Gate], Tensor]
 
 
 def run_gated(model: nn.Module, x: Tensor, visit: Callable[[Gate], Tensor], unseen: Unseen | None = None) -> Tensor:
-    """Run a network with every gate passed to `visit`, and return its output; `unseen` as for `Gates`.
+    """Run a network with every gate passed to `visit`, inside `unseen` (as for `Gates`), and return its output.
 
     Raises:
         UserError: Dropout or batch-norm is in train mode, or the network does not take the images, draws at random or
@@ -36,7 +36,7 @@ def run_gated(model: nn.Module, x: Tensor, visit: Callable[[Gate], Tensor], unse
     try:
         gates = Gates(model, visit, unseen)
         hooks = hooked(model.modules(), gates.leave, gates.enter, always_call=True)
-        with unmoved(model, x), unwritten(x), lag_is_told(model), gates, hooks:
+        with unmoved(model, x), unwritten(x), lag_is_told(model), unseen or nullcontext(), gates, hooks:
             out = model(x)
         gates.warn()
         return out
@@ -69,8 +69,7 @@ class CheckedBatch:
     def run(self, keep: Visit) -> bool:
         """Run the batch, with `keep` in place of each gate; return whether no other batch can mix images either."""
         unseen = self._unseen
-        with unseen or nullcontext():
-            out = run_gated(self._model, self._x, partial(self._visit, keep), unseen)
+        out = run_gated(self._model, self._x, partial(self._visit, keep), unseen)
         _check_output(out, self._first)
         _check_gates(self._largest, self._first)
         if unseen is None:

@@ -60,8 +60,7 @@ def forward_with_paths(model: nn.Module, x: Tensor, paths: Mapping[str, Paths], 
         return gate.with_path(_fitting(gate, paths[gate.name]))
 
     model = uncompiled(model)
-    with Unseen(model, x) as unseen:
-        out = run_gated(model, x, visit, unseen)
+    out = run_gated(model, x, visit, Unseen(model, x))
     for name in paths:
         if name not in seen:
             raise unknown_name("gate layer", name, seen)

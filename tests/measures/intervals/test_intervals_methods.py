@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gendyn_lite.measures.intervals import generalization_interval, search
+from gendyn_lite.measures.intervals import Intervals, generalization_interval, search
 from gendyn_lite.measures.intervals.bounds import Bounds
 from gendyn_lite.measures.intervals.knots import segments
 from gendyn_lite.measures.intervals.network import read
@@ -70,6 +70,31 @@ def test_certified_bisection_is_sound_and_finds_the_exact_ends(name, monkeypatch
     for certain, end in ((found.certain_upper, exact.upper), (-found.certain_lower, -exact.lower)):
         assert bool((certain <= end + 1e-12).all())
         assert torch.allclose(certain, end, rtol=0, atol=1e-7)
+
+
+def test_a_search_that_would_prove_next_to_nothing_is_given_up(monkeypatch):
+    """As in ResNet-18, and in no network where all steps would prove more than a hundredth of the range."""
+    steps = []
+
+    class Counted(search.Bounds):
+        def judge(self, label: Tensor) -> tuple[Tensor, Tensor]:
+            steps.append(len(label))
+            return super().judge(label)
+
+    def found(model: nn.Module, shape: tuple[int, ...]) -> Intervals:
+        return generalization_interval(model, *random_lines(shape, 1), method="certified", samples=4)
+
+    deep = build("resnet18", num_classes=3, in_shape=(3, 8, 8), seed=0).double().eval()
+    monkeypatch.setattr(search, "Bounds", Counted)
+    given_up = found(deep, (3, 8, 8))
+    assert len(steps) == search.TRIED
+    assert float((given_up.certain_upper - given_up.certain_lower).max()) < 0.01
+    assert float(given_up.length.min()) > 0.01  # by samples
+    before = {name: found(*network(name)) for name in CALLED}
+    monkeypatch.setattr(search, "TRIED", 10**9)
+    for name, one in before.items():
+        again = found(*network(name))
+        assert torch.equal(one.certain_upper, again.certain_upper) and torch.equal(one.lower, again.lower)
 
 
 def test_too_many_pieces_are_left_to_certified_bisection_that_says_how_far_it_came(monkeypatch):

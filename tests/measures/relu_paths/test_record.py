@@ -17,6 +17,7 @@ from gendyn_lite.measures.relu_paths import (
     PackedPaths,
     cross_path_similarity,
     gate_layers,
+    gated,
     record_activations,
     record_packed,
 )
@@ -56,6 +57,31 @@ def test_functions_methods_and_repeated_modules(inplace):
     for key, value in expected.items():
         assert torch.equal(found[key], value > 0)
         assert torch.equal(given[key], value.clamp(min=0))
+
+
+class Own(nn.Module):
+    """A network of code that is no library's."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x):
+        return self.inner(x)
+
+
+@pytest.mark.parametrize(("wrapped", "runs"), [(nn.Sequential, [8, 4]), (Own, [8, 2, 4, 2])], ids=["library", "own"])
+def test_a_batch_is_run_once_and_two_images_of_it_again_if_code_is_own(wrapped, runs, monkeypatch):
+    """What is proved of a library's operations needs no second run; own code may take other branches in each batch."""
+    seen, run = [], gated.run_gated
+
+    def counted(model, x, *others):
+        seen.append(len(x))
+        return run(model, x, *others)
+
+    monkeypatch.setattr(gated, "run_gated", counted)
+    record(wrapped(conv()).eval(), images(12, (2, 8, 8)), batch_size=8)
+    assert seen == runs
 
 
 def test_what_is_overwritten_is_recorded_before():
