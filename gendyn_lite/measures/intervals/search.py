@@ -23,12 +23,14 @@ from gendyn_lite.measures.intervals.network import Program, read
 from gendyn_lite.measures.intervals.walk import TooManyKnotsError, Walk, along_lines
 
 POINTS = 4096  # most samples in one forward pass
+INPUTS = {"cpu": 2**20, "cuda": 2**26}  # bytes of them; on a CPU the layers of a small batch stay in the cache
+STRETCH = 32  # samples on a ray that are looked at before it is known whether more are needed
 LINES = 128  # most lines at a time
 BYTES = 2**26  # of the widest layer, at all points that are computed at a time
 SAMPLES = 6  # segments on each side of α = 0 at the start of the exact search
 CUTS = 4  # parts into which a segment is cut
 MOST_STEPS = 200  # most segments of the certified search on each side of a line
-TRIED, SHARE = 30, 0.01  # after so many it gives up where all of them, at that pace, would not prove this share
+SHARE = 0.01  # of the range: it gives up where all of them, as short as the present one, would not prove so much
 FEW = 64  # with at most so many units that change sides, a segment's pieces are followed
 
 
@@ -218,7 +220,7 @@ def certified_ends(network: Network, lines: Lines, *, tolerance: float) -> tuple
 def _march(network: Network, lines: Lines, tolerance: float) -> tuple[Tensor, Tensor]:
     """Go outwards on each ray with steps that are doubled after a proof and halved after a failure.
 
-    A network with very many kinks allows only the shortest steps, with which nothing worth mentioning would be proved.
+    A network with very many kinks allows only steps so short that next to nothing would be proved; then it stops.
     """
     program = network.program
     start = along_lines(program, lines.x, lines.direction)
@@ -226,7 +228,7 @@ def _march(network: Network, lines: Lines, tolerance: float) -> tuple[Tensor, Te
     sign, reach = lines.limits.flatten().sign(), lines.limits.flatten().abs()
     safe, changed, stride = torch.zeros_like(reach), reach.clone(), reach / 16
     active = torch.arange(len(line), device=line.device)
-    for step in range(1, MOST_STEPS + 1):
+    for _ in range(MOST_STEPS):
         if not len(active):
             break
         network.check_time()
@@ -238,7 +240,7 @@ def _march(network: Network, lines: Lines, tolerance: float) -> tuple[Tensor, Te
         safe[active] = torch.where(proved, stop, begin)
         changed[active] = torch.where(lost[1::2], stop, changed[active])
         stride[active] = torch.where(proved, stride[active] * 2, (stop - begin) / 2)
-        worthwhile = (safe * MOST_STEPS / step >= SHARE * changed) | (step < TRIED)
+        worthwhile = safe + stride * MOST_STEPS >= SHARE * changed
         active = active[((changed - safe > tolerance) & (stride > 1e-13) & worthwhile)[active]]
     return (sign * safe).view(-1, 2), (sign * changed).view(-1, 2)
 
@@ -271,10 +273,14 @@ def grid_ends(
     line = torch.arange(len(lines), device=limit.device).repeat_interleave(2)
     share = torch.linspace(0, 1, samples + 1, dtype=torch.float64, device=limit.device)[1:]
     ends = []
-    for part in chunks(len(line), max(1, POINTS // samples)):
+    for part in chunks(len(line), POINTS // STRETCH):
         places = begin[part, None] + share * (limit[part] - begin[part])[:, None]
-        same = keeps(network, lines, line[part, None].expand_as(places), places)
-        first = torch.where(same.all(1), samples, (~same).int().argmax(1))
+        first = torch.full_like(line[part], samples)
+        for start in range(0, samples, STRETCH):
+            still = (first == samples).nonzero().squeeze(1)
+            some = places[still, start : start + STRETCH]
+            lost = ~keeps(network, lines, line[part][still, None].expand_as(some), some)
+            first[still] = torch.where(lost.any(1), start + lost.int().argmax(1), samples)
         padded = torch.cat([begin[part, None], places, places[:, -1:]], dim=1)
         pair = padded.gather(1, torch.stack([first, first + 1], dim=1))
         ends.append(_bisect(network, lines, line[part], pair, tolerance))
@@ -283,8 +289,10 @@ def grid_ends(
 
 def keeps(network: Callable[[Tensor], Tensor], lines: Lines, line: Tensor, alpha: Tensor) -> Tensor:
     """Return whether each point x + α d has the line's class (or is tied), bool in the shape of `alpha`."""
-    out = []
-    for part in chunks(alpha.numel(), POINTS):
+    out = [torch.empty(0, dtype=torch.bool, device=alpha.device)]
+    each = lines.x[0].numel() * lines.x.element_size()
+    fit = INPUTS.get(lines.x.device.type, INPUTS["cuda"]) // each
+    for part in chunks(alpha.numel(), min(POINTS, max(16, fit))):
         at = line.flatten()[part]
         logits = network(lines.points(at, alpha.flatten()[part]))
         out.append(logits.gather(1, lines.label[at, None]).squeeze(1) >= logits.amax(1))
