@@ -171,7 +171,7 @@ def test_what_is_not_a_papers_own_is_not_corrected_and_chapter_8_is_ours(overall
 def test_the_first_picture_of_the_book():
     runs = results.published("random_labels")
     digits = runs[(runs["data"] == "MNIST") & (runs["n_train"] == 10_000) & (runs["inputs"] == "true")]
-    assert (1e4 * (1 - last_of(digits)["train_accuracy"])).round().max() == 2
+    assert (1e4 * (1 - last_of(digits)["train_accuracy"])).round().max() == 4
     fitted = digits[digits["train_accuracy"] == 1].groupby(["label_corruption", "seed"])["epoch"].min()
     assert fitted.groupby("label_corruption").median().is_monotonic_increasing
     test = last_of(digits).groupby("label_corruption")["test_accuracy"].mean()
