@@ -1,18 +1,19 @@
-"""What must not change by moving code: ids of runs, tables of claims, charts. This file, run, makes `frozen.json`."""
+"""What must not change by moving code: ids of runs, and tables of claims. This file, run, makes `frozen.json`.
+
+What a page shows is compared with its committed outputs when it is executed (nbval).
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pandas as pd
 import pytest
 
-from gendyn_lite import notebooks, results
+from gendyn_lite import results
 from gendyn_lite.chapters import registry
 from gendyn_lite.claims.sections import all_claims
 from tests.chapters.conftest import Judged
@@ -57,21 +58,7 @@ def of_claims(tables: list[pd.DataFrame]) -> dict[str, Any]:
     return found
 
 
-LIVE = re.compile(r'<(style|script) data-gendyn="live">.*?</\1>', re.DOTALL)
-
-
-def drawn() -> dict[str, Any]:
-    """Of every committed chapter: a digest of each chart and table in order, without the script for live notebooks."""
-    pages = {}
-    for name in notebooks.chapters():
-        cells = nbformat.read(notebooks.chapter_path(name), as_version=4).cells
-        outputs = [output for cell in cells for output in cell.get("outputs", ())]
-        shown = [output["data"]["text/html"] for output in outputs if "text/html" in output.get("data", {})]
-        pages[name] = [digest(LIVE.sub("", html)) for html in shown]
-    return pages
-
-
-KINDS = {"planned": planned, "published": published, "drawn": drawn}
+KINDS = {"planned": planned, "published": published}
 
 
 def check(kind: str, found: dict[str, Any]) -> None:
@@ -91,5 +78,5 @@ def test_judged_as_it_was(judged: Judged) -> None:
 
 if __name__ == "__main__":
     claims = of_claims([all_claims([section]) for section in registry.sections()])
-    made = {"planned": planned(), "published": published(), "judged": claims, "drawn": drawn()}
+    made = {"planned": planned(), "published": published(), "judged": claims}
     FROZEN.write_text(json.dumps(made, indent=1) + "\n")
