@@ -106,6 +106,7 @@ class Entry:
         resolution: What the statistic is rounded to, in its units.
         only: The runs that it is about, by fields of their configuration; empty for all runs of the experiments.
         unit: What its values are counted in: seeds, or what is drawn instead.
+        largest: The largest magnitude that a statistic on the scale of numbers can have, where an interval ends.
     """
 
     id: str
@@ -124,6 +125,7 @@ class Entry:
     resolution: float | str = 0.0
     only: Mapping[str, list[str]] = field(default_factory=dict)
     unit: str = "seed"
+    largest: float = math.inf
 
     @property
     def sign(self) -> int:
@@ -170,7 +172,7 @@ class Entry:
         else:
             seeds = pd.Series(list(values), dtype=float)
             found, best = estimate(seeds, scale=self.scale, resolution=resolution), seeds.max()
-        value, (low, high) = found.value, found.interval()
+        value, (low, high) = found.value, self.interval(found)
         if self.type == "existence":
             value, low, high = best, math.nan, math.nan
         about: dict[str, Any] = {"id": self.id, "statement": statement, "source": self.source, "subject": subject}
@@ -178,6 +180,11 @@ class Entry:
         about |= {"value": value, "low": low, "high": high, "n_seeds": found.n, "effect": value - null}
         about |= {"verdict": self.alone(found, null, delta, best), "null": null, "delta": delta}
         return Claim(**about, center=found.center, error=found.error, freedom=found.freedom, unit=self.unit)
+
+    def interval(self, found: Estimate) -> tuple[float, float]:
+        """Return the 95 % confidence interval of an estimate of the statistic, within what the statistic can be."""
+        low, high = found.interval()
+        return max(low, -self.largest), min(high, self.largest)
 
     def alone(self, found: Estimate, null: float, delta: float, best: float) -> str:
         """Return the verdict on one network, without correction for multiple testing."""

@@ -30,6 +30,7 @@ KINDS = {
     "Mapping[str, list[str]]": ((dict,), 'a table such as { model = ["mlp"] }'),
     "int": ((int,), "a whole number"),
     "bool": ((bool,), "true or false"),
+    "float": ((int, float), "a number"),
     "float | str": (NUMBER, "a number, or the name of one"),
 }
 FIELDS = {field.name: KINDS[str(field.type)] for field in fields(Entry)}

@@ -205,7 +205,7 @@ def _tested(entry: Entry, about: dict[str, Any], rows: pd.DataFrame) -> _Pooled:
         for one, delta, null in zip(each, rows["delta"], rows["null"], strict=True)
     ]
     if entry.pooled == "mean":
-        mean, (low, high) = mean_of(each), mean_of(each).interval()
+        mean, (low, high) = mean_of(each), entry.interval(mean_of(each))
         p = p_values(mean, delta=rows["delta"].iloc[0], null=rows["null"].iloc[0], sign=entry.sign)
         about |= {"subject": "mean of all", "value": mean.value, "low": low, "high": high}
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 import re
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from gendyn_lite.chapters import registry, what_holds
 from gendyn_lite.charts import tables as draw
 from gendyn_lite.charts.html import interval
 from gendyn_lite.claims import sections as chapters
-from gendyn_lite.claims.inference import VERDICTS
+from gendyn_lite.claims.inference import SCALES, VERDICTS
 from gendyn_lite.results.published import opened
 
 SECTIONS = registry.sections()
@@ -166,6 +167,18 @@ def test_what_is_not_a_papers_own_is_not_corrected_and_chapter_8_is_ours(overall
     assert (beside["verdict"] == beside["alone"]).all()
     own = overall[overall["primary"]]
     assert (own["verdict"] != own["alone"]).any() and (own["paper"] == "Which lens?").any()
+
+
+def test_no_interval_leaves_the_range_of_its_quantity(claimed, overall):
+    records = [chapter.record for chapter in registry.CHAPTERS]
+    entries = {(record.paper, name): entry for record in records for name, entry in record.entries.items()}
+    for row in (*claimed.itertuples(), *overall.itertuples()):
+        entry = entries[row.paper, row.id]
+        scale = SCALES[entry.scale]
+        low, high = max(scale.low, -entry.largest), min(scale.high, entry.largest)
+        assert math.isnan(row.low) or low <= row.low <= row.value <= row.high <= high, row.id
+    agreements = [one for one in entries.values() if one.statistic.startswith("agreement of the order by it with")]
+    assert len(agreements) > 10 and {one.largest for one in agreements} == {1}
 
 
 def test_the_first_picture_of_the_book():

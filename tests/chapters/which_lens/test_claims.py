@@ -79,4 +79,4 @@ def test_of_few_settings_nothing_is_said():
 
 def test_an_estimate_has_the_interval_of_its_resampled_values(planted):
     table = claims.of_networks(planted).set_index("id").loc["within_ranks"]
-    assert table["low"] < table["value"] < table["high"] and table["n_seeds"] == 48
+    assert table["low"] < table["value"] <= table["high"] <= 1 and table["n_seeds"] == 48
