@@ -294,6 +294,8 @@ def test_on_photographs_random_labels_shorten_intervals_of_resnet_far_less_and_a
     lengths = PHOTOGRAPHS.groupby("label_corruption")[["intervals/pair_mean", "intervals/midline_mean"]].mean()
     assert (lengths.loc[0] - lengths.loc[1]).tolist() == pytest.approx([0.20, 0.49], abs=0.01)
     assert (1 - lengths.loc[1] / lengths.loc[0]).tolist() == pytest.approx([0.10, 0.17], abs=0.01)
+    pairs = PHOTOGRAPHS.pivot(index="seed", columns="label_corruption", values="intervals/pair_mean")
+    assert (pairs[0] - pairs[1]).min() == pytest.approx(0, abs=0.01)  # in one seed nothing
     proved = PHOTOGRAPHS[["intervals/pair_certain", "intervals/midline_certain"]]
     assert (proved.to_numpy() < 1e-6 * PHOTOGRAPHS[["intervals/pair_mean", "intervals/midline_mean"]].to_numpy()).all()
     subject = PHOTOGRAPHS["subject"].iloc[0]
