@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from gendyn_lite.errors import UserError, first_line
-from gendyn_lite.measures.intervals import search
+from gendyn_lite.measures.intervals import grid, search
 from gendyn_lite.measures.intervals.bounds import beyond_bounds
 from gendyn_lite.measures.intervals.knots import Lines, chunks, segments
 from gendyn_lite.measures.intervals.layers import NotPiecewiseLinearError
@@ -140,7 +140,7 @@ def generalization_interval(
     keep_freed_memory()
     until = time.monotonic() + seconds
     with reading(model, output):
-        parts = [points[part] for part in chunks(len(points), search.POINTS)]
+        parts = [points[part] for part in chunks(len(points), grid.POINTS)]
         logits = no_nan(torch.cat([own_outputs(model, part, partial(logits_at, model)) for part in parts]))
         label, tied = search.class_at_origin(logits)
         lines = Lines(points, direction, label, (float(low), float(high)))
@@ -167,7 +167,7 @@ def _ends(model: nn.Module, lines: Lines, way: _Way) -> tuple[Tensor, Tensor, Me
     def network_at(points: Tensor) -> Tensor:
         return no_nan(logits_at(model, points))
 
-    sampled = partial(search.grid_ends, network_at, lines, samples=way.samples, tolerance=way.tolerance)
+    sampled = partial(grid.grid_ends, network_at, lines, samples=way.samples, tolerance=way.tolerance)
     reason = ""
     if way.method != "grid":
         try:

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from gendyn_lite.measures.intervals import Intervals, generalization_interval
+from gendyn_lite.measures.intervals.grid import grid_ends
 from gendyn_lite.measures.intervals.knots import Lines, margins
-from gendyn_lite.measures.intervals.search import grid_ends
 from gendyn_lite.models import build
 from tests.measures.networks import Net
 
