@@ -51,7 +51,7 @@ def test_two_outputs_load_vega_once(browser: Browser, trial_site: Path, tmp_path
 
 def test_without_a_network_the_description_stays_and_it_is_said_why(browser: Browser, tmp_path: Path) -> None:
     with Visit(browser, live(tmp_path, "One")) as visit:
-        visit.page.wait_for_timeout(300)
+        visit.page.wait_for_selector("figure.gendyn-chart .gendyn-view[data-told] p")
         shown = visit.page.locator("figure.gendyn-chart").inner_text()
         why = "Not drawn: the internet cannot be reached, and vl-convert-python is not installed."
         assert shown.split("\n\n") == ["One", "A line.", why, "Data as a table; save as SVG or CSV"]
