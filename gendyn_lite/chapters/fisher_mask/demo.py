@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -18,7 +17,7 @@ from gendyn_lite.chapters.fisher_mask import charts
 from gendyn_lite.config import RunConfig
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures import fisher
-from gendyn_lite.measures.per_example.lag import LagWarning
+from gendyn_lite.measures.per_example.lag import lag_is_wanted
 from gendyn_lite.threads import threads
 from gendyn_lite.train.probes import reestimated_statistics
 
@@ -201,8 +200,7 @@ def lag_trap(passes: Sequence[int] = (0, 1, 3, 10, 30)) -> pd.DataFrame:
     model = nn.Sequential(nn.Flatten(), *(part for each in hidden for part in each), nn.Linear(64, 10))
     torch.random.set_rng_state(torch_state)
     rows, seen, batches = [], 0, x.split(30)
-    with threads(1), warnings.catch_warnings():
-        warnings.simplefilter("ignore", LagWarning)  # the lag is what this trap shows
+    with threads(1), lag_is_wanted():
         for count in passes:
             model.train()
             with torch.no_grad():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from functools import lru_cache
 from itertools import product
@@ -21,7 +20,7 @@ from gendyn_lite.chapters.path_functions.runs import plan
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data.gallery import data_uri
 from gendyn_lite.measures import relu_paths
-from gendyn_lite.measures.per_example.lag import LagWarning
+from gendyn_lite.measures.per_example.lag import lag_is_wanted
 from gendyn_lite.train.probes import reestimated_statistics
 
 SHOWN = 16  # digits in the scatter
@@ -169,8 +168,7 @@ def lag_trap(*, epochs: int = 6) -> pd.DataFrame:
     rows = []
     for epoch in range(epochs + 1):
         network = frozen(epoch)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", LagWarning)  # the lag is what this trap shows
+        with lag_is_wanted():
             found = {"running": follow["running"](network, epoch)}
         with reestimated_statistics(network, batches.epoch(0)):
             found["reestimated"] = follow["reestimated"](network, epoch)

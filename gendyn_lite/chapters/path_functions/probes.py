@@ -20,6 +20,7 @@ from gendyn_lite.config import RunConfig
 from gendyn_lite.data.decoding import FolderImages
 from gendyn_lite.data.types import ImageData
 from gendyn_lite.measures import relu_paths
+from gendyn_lite.measures.per_example.lag import lag_is_wanted
 from gendyn_lite.measures.relu_paths.over_time import QUANTILES
 from gendyn_lite.measures.relu_paths.similarity import of_pairs
 from gendyn_lite.train.probes import Probe, reestimated_statistics, running_statistics
@@ -253,10 +254,14 @@ def baselines(config: RunConfig, loaded: ImageData, x: Tensor, scratch: Path) ->
         frozen = Frozen(start, data.batcher(loaded, config))
 
         def run_itself(follow: Probe, model: nn.Module, epoch: int) -> Mapping[str, Any]:
-            with running_statistics(model):
+            with running_statistics(model), lag_is_wanted():
                 return follow(model, epoch)
 
-        found |= {"running": run_itself, "lag": lambda follow, _, epoch: follow(frozen(epoch), epoch)}
+        def lag(follow: Probe, _: nn.Module, epoch: int) -> Mapping[str, Any]:
+            with lag_is_wanted():
+                return follow(frozen(epoch), epoch)
+
+        found |= {"running": run_itself, "lag": lag}
     layers = few_of(list(relu_paths.gate_layers(start, x[:1])))
     return {name: _probe(make, similarity_means(x, layers, scratch / name)) for name, make in found.items()}
 

@@ -16,6 +16,7 @@ from gendyn_lite.chapters.stiffness.tables import LAG, LAYERS, MOVEMENT
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data.types import ImageData
 from gendyn_lite.measures import stiffness
+from gendyn_lite.measures.per_example.lag import lag_is_wanted
 from gendyn_lite.measures.stiffness.probe import prepared
 from gendyn_lite.train.probes import Probe, reestimated_statistics
 
@@ -79,7 +80,8 @@ def deep_probes(config: RunConfig, loaded: ImageData, layers: Probe) -> dict[str
             return layers(moved, epoch)
 
     def lag(model: nn.Module, epoch: int) -> Any:
-        return layers(frozen(epoch), epoch) if epoch == config.epochs else {}
+        with lag_is_wanted():
+            return layers(frozen(epoch), epoch) if epoch == config.epochs else {}
 
     return {LAYERS: layers, MOVEMENT: movement, LAG: lag}
 

@@ -63,6 +63,20 @@ def lag_is_told(model: nn.Module) -> Iterator[None]:
         warnings.warn(f"{told}: what is measured tells of the lag as well; {REMEDY}", LagWarning, stacklevel=4)
 
 
+@contextmanager
+def lag_is_wanted() -> Iterator[None]:
+    """Silence `LagWarning` where the lag is what is measured.
+
+    >>> with warnings.catch_warnings(record=True) as told, lag_is_wanted():
+    ...     warnings.warn("the running statistics lag behind", LagWarning)
+    >>> told
+    []
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LagWarning)
+        yield
+
+
 def _was_trained(norm: _BatchNorm) -> bool:
     steps = norm.num_batches_tracked
     return norm.running_mean is not None and steps is not None and int(steps) > 0

@@ -171,6 +171,7 @@ def test_a_frozen_network_keeps_its_weights_and_has_the_running_statistics_of_tr
     assert not found.training
 
 
+@pytest.mark.filterwarnings("error::gendyn_lite.measures.per_example.lag.LagWarning")  # the lag is what is wanted
 def test_beside_a_deep_network_stand_its_running_statistics_their_lag_and_random_steps(tmp_path):
     config = runs_of.plan("deep", seeds=1)[0].replace(train_size=20, test_size=20, batch_size=10)
     config = config.replace(learning_rate=1e-30, momentum=0.0)  # nothing is learnt: what is left needs no learning

@@ -29,7 +29,7 @@ def test_a_plan_takes_another_data_set_seeds_and_epochs():
     assert (config.dataset, config.epochs, config.learning_rate) == ("rings", 7, 0.05)
 
 
-@pytest.mark.filterwarnings("ignore::gendyn_lite.measures.per_example.lag.LagWarning")  # what the lag alone shows
+@pytest.mark.filterwarnings("error::gendyn_lite.measures.per_example.lag.LagWarning")  # nor is one heard of the lag
 def test_beside_a_deep_network_stands_at_the_end_what_learned_nothing(tmp_path):
     config = runs_of.plan("deep", seeds=1)[0].replace(train_size=20, test_size=20, epochs=2, eval_every=1)
     table = results.load_runs([runs_of.run(config, profile="smoke", root=tmp_path)])
