@@ -139,7 +139,7 @@ def build(
         **options: ``init`` (one of `gendyn_lite.models.INITIALIZATIONS`) for every network; ``activation`` ("relu",
             "tanh", "leaky_relu") for MLPs and ``widths`` for ``"mlp"``; ``batch_norm`` for inception_small and vgg19;
             ``dropout`` for inception_small, inception_v3 and alexnet; ``downsample`` for MLPs and resnet18;
-            ``response_norm`` for alexnet_small.
+            ``response_norm`` and ``more_convolutions`` for alexnet_small.
 
     Returns:
         The network, on the CPU and in train mode.
@@ -238,5 +238,7 @@ def _check_options(name: str, construct: Any, options: dict[str, Any]) -> None:
             raise unknown_name(f"option of {name}", option, [*known, "init"])
         if option == "batch_norm" and not isinstance(value, bool):
             raise UserError(f"batch_norm is {value!r}, expected True or False")
+        if option == "more_convolutions" and not (type(value) is int and value >= 0):
+            raise UserError(f"more_convolutions is {value!r}, expected a whole number of at least 0")
         if option == "dropout" and value is not known[option] and not (type(value) in (int, float) and 0 <= value < 1):
             raise UserError(f"dropout is {value!r}, expected a number in [0, 1)")

@@ -44,7 +44,9 @@ class ResponseNorm(nn.LocalResponseNorm):
         return input * energy.mul_(self.alpha / self.size).add_(self.k).pow(-self.beta)
 
 
-def alexnet_small(*, in_shape: Shape, num_classes: int, response_norm: bool = True) -> nn.Sequential:
+def alexnet_small(
+    *, in_shape: Shape, num_classes: int, response_norm: bool = True, more_convolutions: int = 0
+) -> nn.Sequential:
     """The small AlexNet: two blocks of convolution, max-pooling and response normalization, then three linear layers.
 
     Each block has a 5x5 convolution with 64 filters and a 3x3 max-pooling with stride 2; the hidden linear layers have
@@ -55,6 +57,8 @@ def alexnet_small(*, in_shape: Shape, num_classes: int, response_norm: bool = Tr
         in_shape: (C, H, W) with sides of at least 4.
         num_classes: Number of logits.
         response_norm: Whether poolings are followed by the normalization. Without it the network is piecewise linear.
+        more_convolutions: Number of 3x3 convolutions with 64 filters and a ReLU between the blocks and the linear
+            layers. With two the network has six ReLUs.
 
     Source: Zhang et al. (2017), Appendix A: 1,387,786 parameters at (3, 28, 28) and 10 classes.
 
@@ -63,6 +67,10 @@ def alexnet_small(*, in_shape: Shape, num_classes: int, response_norm: bool = Tr
     """
     channels, height, width = in_shape
     flat = 64 * math.ceil(height / 4) * math.ceil(width / 4)
+    more: OrderedDict[str, nn.Module] = OrderedDict()
+    for number in range(3, 3 + more_convolutions):
+        more |= {f"conv{number}": nn.Conv2d(64, 64, 3, padding=1), f"relu{number}": nn.ReLU()}
+    last = 4 + more_convolutions
     return nn.Sequential(
         OrderedDict(
             conv1=nn.Conv2d(channels, 64, 5, padding=2),
@@ -73,11 +81,12 @@ def alexnet_small(*, in_shape: Shape, num_classes: int, response_norm: bool = Tr
             relu2=nn.ReLU(),
             pool2=nn.MaxPool2d(3, stride=2, padding=1),
             norm2=ResponseNorm(64) if response_norm else nn.Identity(),
+            **more,
             flatten=nn.Flatten(),
             fc1=nn.Linear(flat, 384),
-            relu3=nn.ReLU(),
+            **{f"relu{last - 1}": nn.ReLU()},
             fc2=nn.Linear(384, 192),
-            relu4=nn.ReLU(),
+            **{f"relu{last}": nn.ReLU()},
             fc3=nn.Linear(192, num_classes),
         )
     )

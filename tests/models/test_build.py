@@ -20,6 +20,7 @@ COUNTS = [
     ("mlp_1x512", {}, (3, 28, 28), 10, 1_209_866),  # Zhang et al. 2017, table 1
     ("mlp_3x512", {}, (3, 28, 28), 10, 1_735_178),
     ("alexnet_small", {}, (3, 28, 28), 10, 1_387_786),
+    ("alexnet_small", {"more_convolutions": 2}, (3, 28, 28), 10, 1_387_786 + 2 * (9 * 64 * 64 + 64)),
     ("inception_small", {}, (3, 28, 28), 10, 1_649_402),
     ("inception_small", {"batch_norm": False}, (3, 28, 28), 10, 1_649_402),
     ("mlp", {"widths": []}, (2,), 2, 6),
@@ -192,6 +193,10 @@ REFUSED = [
     ({"name": "mlp", "downsample": 2, "in_shape": (5,)}, r"downsample is 2, expected .* images \(C, H, W\)"),
     ({"name": "mlp", "downsample": 33}, "downsample is 33, expected at most the side of the images"),
     ({"name": "resnet18", "downsample": 0.5}, "downsample is 0.5, expected a positive whole number"),
+    (
+        {"name": "alexnet_small", "more_convolutions": -1},
+        "more_convolutions is -1, expected a whole number of at least 0",
+    ),
     ({"name": "resnet18", "downsample": 5}, r"in_shape \(3, 6, 6\) is too small for resnet18"),
 ]
 GIVEN = {"num_classes": 10, "in_shape": (3, 32, 32)}

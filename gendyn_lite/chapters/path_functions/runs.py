@@ -66,6 +66,7 @@ _NEW = 10  # the first seed that had not been run when the criteria were written
 _SMALL = {"dataset": "cifar10", **_STEPS, **_CROP, "batch_size": 10}
 _ALEXNET = {**_SMALL, "model": "alexnet_small", "train_size": 200, "test_size": 200}
 _ALEXNET |= {"batch_size": 5, "epochs": 16, "learning_rate": 0.004, "milestones": (12, 14)}
+_SIX_RELUS = {"more_convolutions": 2}  # as many layers as the paper's figures of AlexNet name
 _UNSEEN = {**_ALEXNET, "train_size": 1000, "test_size": 500, "batch_size": 25, "learning_rate": 0.01}
 _UNSEEN |= {"schedule": "constant", "epochs": 12}
 # With batch-norm, paths are recorded with re-estimated statistics, because running ones lag behind the weights.
@@ -93,6 +94,7 @@ PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
     ("networks", "colab"): (
         Part(_ALEXNET, ({}, _RANDOM), seeds=5, first_seed=_NEW),
         Part({**_ALEXNET, "schedule": "constant"}, seeds=5, first_seed=_NEW),
+        Part({**_ALEXNET, "model_options": _SIX_RELUS}, seeds=5, first_seed=_NEW),
     ),
     ("networks", "full"): (Part({**_ALEXNET, **_LONG}, ({}, _RANDOM)),),
     ("unseen", "smoke"): (Part({**_SMOKE, "epochs": 5, "schedule": "constant"}, seeds=2),),
