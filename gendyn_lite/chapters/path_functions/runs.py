@@ -98,7 +98,7 @@ PLANS: dict[tuple[str, str], tuple[Part, ...]] = {
     ),
     ("networks", "full"): (Part({**_ALEXNET, **_LONG}, ({}, _RANDOM)),),
     ("unseen", "smoke"): (Part({**_SMOKE, "epochs": 5, "schedule": "constant"}, seeds=2),),
-    ("unseen", "colab"): (Part(_UNSEEN),),
+    ("unseen", "colab"): (Part(_UNSEEN, seeds=5),),
     ("unseen", "full"): (Part({**_UNSEEN, **_LONG}),),
     ("deep", "smoke"): (
         Part({**_DIGITS, "model": "resnet18", "train_size": 64, "epochs": 2, "milestones": (1,), **_ANEW}, seeds=1),
