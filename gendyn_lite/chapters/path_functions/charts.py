@@ -139,10 +139,13 @@ def over_epochs(
 def kinds_of_runs(table: pd.DataFrame) -> Chart:
     """Draw the mean similarity with the previous epoch by kind of runs: true labels, random labels, no decay.
 
+    Networks with runs of one kind only are left out.
+
     Args:
         table: A tidy table of experiment ``"path_networks"`` or ``"path_deep"``.
     """
     rows = _similarities(table).query("of == 'paths'").rename(columns={"mean": "value"})
+    rows = rows[rows.groupby("setting")["runs"].transform("nunique") > 1]
     rows = rows.assign(place=rows["setting"] + ", " + rows["number"].astype(str) + ": " + rows["layer"])
     labels = {"place": "layer", "what": "similarity of"}
     cross = rows[(rows["measure"] == "cross") & (rows["of"] == "paths")]

@@ -14,8 +14,14 @@ NAMES = ("path_networks", "path_unseen", "path_deep")
 TABLES = {name: results.published(name) for name in NAMES}
 NETWORKS = TABLES["path_networks"]
 EVERY, OLDER = paths.present(NETWORKS), NETWORKS[NETWORKS["n_train"] == 1000]
+EVERY, SIX = (EVERY[(EVERY["network"] == "alexnet_small") == four] for four in (True, False))
 NEW = EVERY.query("label_corruption == 0 and schedule == 'step'")
-DEEP = TABLES["path_deep"]
+DEEP, RANDOM, FEW = (
+    TABLES["path_deep"].query(f"model == '{model}' and label_corruption == {q}")
+    for model, q in (("resnet18", 0), ("resnet18", 1), ("alexnet_small", 0))
+)
+FIRST = {"four": (NEW, 12), "six": (SIX, 12), "few": (FEW, 8), "deep": (DEEP, 8)}  # epochs before the first decay
+ON, OF_SIX = "CIFAR-10 (JPEG q75), n =", "alexnet_small (more_convolutions 2) on CIFAR-10 (JPEG q75), n = 200"
 LAYERS = ("relu1", "relu2", "relu3", "relu4")
 
 
@@ -40,6 +46,13 @@ def over_epochs(runs, of, measure="cross"):
     return paths.mean_of_layers(paths.long_paths(runs), measure, of=of).groupby("epoch")["value"].mean()
 
 
+def change_left(runs, of):
+    """Change in the last three epochs over that in the first three, mean over seeds."""
+    change = paths.mean_of_layers(paths.long_paths(runs), "cross", of=of).assign(change=lambda rows: 1 - rows["value"])
+    by_seed = change.groupby(["seed", "epoch"])["change"].mean().unstack()
+    return (by_seed.iloc[:, -3:].mean(axis=1) / by_seed.iloc[:, :3].mean(axis=1)).mean()
+
+
 def test_what_was_run_is_what_the_text_says():
     assert set(NEW["seed"]) == set(range(10, 15)) and set(NEW["n_train"]) == {200}
     assert set(ends(NEW)["label_corruption"]) == {0.0} and ends(NEW)["train_accuracy"].min() > 0.97
@@ -49,10 +62,15 @@ def test_what_was_run_is_what_the_text_says():
     assert set(EVERY["seed"]) == set(range(10, 15)) and set(EVERY["n_train"]) == {200}
     whole = ends(NETWORKS[NETWORKS["n_train"] == 50_000])
     assert sorted(whole["label_corruption"]) == [0.0, 1.0] and set(whole["seed"]) == {0}
-    last = ends(DEEP)
-    assert set(last["model"]) == {"resnet18"} and set(last["batch_norm_statistics"]) == {"re-estimated"}
-    assert set(last["n_train"]) == {100} and last["network"].str.contains("downsample 3").all()
+    last = ends(TABLES["path_deep"])
+    assert len(last) == 15 and set(last["batch_norm_statistics"]) == {"re-estimated"}
+    assert set(last["n_train"]) == {100} and set(last.loc[last["model"] == "resnet18", "model_options"]) == {
+        '{"downsample": 3}'
+    }
     assert (last["train_accuracy"] == 1).all() and set(last["seed"]) == set(range(10, 15))
+    six = ends(SIX)
+    assert set(six["seed"]) == set(range(10, 15)) and set(six["label_corruption"]) == {0} and len(six) == 5
+    assert (six["train_accuracy"].min(), six["train_accuracy"].max()) == (0.84, 0.985)
 
 
 def test_the_box_has_each_of_the_papers_claims_and_no_other():
@@ -65,7 +83,7 @@ def test_of_every_run_but_those_on_all_images_it_is_recorded_that_it_was_not_res
         return {str(records[run].get("resumed_at")) for run in runs["run_id"].unique()}
 
     whole = NETWORKS["n_train"] == 50_000
-    assert resumed("path_networks", NETWORKS[~whole]) == resumed("path_deep", DEEP) == {"[]"}
+    assert resumed("path_networks", NETWORKS[~whole]) == resumed("path_deep", TABLES["path_deep"]) == {"[]"}
     assert resumed("path_networks", NETWORKS[whole]) == {"None"}
 
 
@@ -74,20 +92,24 @@ def test_paths_change_in_every_layer_until_the_rate_decays_and_then_settle(by_id
         means = NEW.groupby("epoch")[f"paths/{layer}:cross:mean"].mean()
         assert means.loc[1:12].max() < 0.85 and means.loc[14:].min() > 0.9
     for name in ("imperfect_first", "imperfect_last", "higher_late", "changes_at_first"):
-        assert by_id.loc[name, "verdict"] == "holds"
+        assert by_id.loc[name, "verdict"].startswith("holds")
 
 
-def test_until_the_rate_decays_between_a_quarter_and_nine_tenths_have_another_nearest_image(by_id):
+def test_until_the_rate_decays_between_a_fifth_and_nine_tenths_have_another_nearest_image(by_id):
+    six = SIX.groupby("epoch")[[f"neighbours/relu{layer}:changed" for layer in range(1, 7)]].mean().loc[1:12]
+    assert six.min().min() > 0.2 and six.min().idxmin() == "neighbours/relu1:changed"
+    assert six.max().max() > 0.95 and six.max().idxmax() == "neighbours/relu6:changed"
     changed = NEW.groupby("epoch")[[f"neighbours/{layer}:changed" for layer in LAYERS]].mean().loc[1:12]
     assert changed.min().min() > 0.25 and changed.max().max() > 0.9
     assert changed.min().idxmin() == "neighbours/relu1:changed" and changed.max().idxmax() == "neighbours/relu4:changed"
     assert changed["neighbours/relu4:changed"].loc[1:2].min() > 0.9 > changed.loc[3:].max().max()
-    assert by_id.loc["others_in_part", "value"] == pytest.approx(0.42, abs=0.005)
+    assert by_id.loc["others_in_part", "verdict"] == "holds"
 
 
 def test_how_much_of_training_paths_change_is_when_the_rate_decays(of_network, of_deep):
     assert set(NEW["milestones"]) == {"12 14"} and set(NEW["epochs"]) == {16}
-    assert set(DEEP["milestones"]) == {"8 10"} and set(DEEP["epochs"]) == {12}
+    assert set(TABLES["path_deep"]["milestones"]) == {"8 10"} and set(TABLES["path_deep"]["epochs"]) == {12}
+    assert set(SIX["milestones"]) == {"12 14"} and set(SIX["epochs"]) == {16}
     small = of_network.loc["alexnet_small on CIFAR-10 (JPEG q75), n = 200"]
     shares = [small.loc[name] for name in ("imperfect_first", "imperfect_last")]
     assert all(12 / 16 <= share["value"] <= 14 / 16 for share in shares)
@@ -95,14 +117,17 @@ def test_how_much_of_training_paths_change_is_when_the_rate_decays(of_network, o
     assert values.tolist() == pytest.approx([8 / 12, 10 / 12], abs=0.005)
     pairs = over_epochs(NEW, "paths").loc[1:12]
     assert (pairs[1], pairs[2:].min(), pairs.max()) == pytest.approx((0.446, 0.522, 0.58), abs=0.005)
-    assert min(over_epochs(runs, "paths").loc[epoch] for runs, epoch in ((NEW, 14), (DEEP, 10))) > 0.955
+    assert min(over_epochs(runs, "paths").loc[decay + 2] for runs, decay in FIRST.values()) > 0.93
+    six, few = (over_epochs(runs, "paths").loc[1:decay] for runs, decay in (FIRST["six"], FIRST["few"]))
+    assert [round(value, 2) for value in (six.min(), six.max(), few.min(), few.max())] == [0.54, 0.62, 0.74, 0.80]
+    assert six.idxmin() == 12  # the first epoch does not stand out
     deep = paths.long_paths(DEEP).query("of == 'paths' and measure == 'cross' and epoch <= 8")
     by_layer = deep.pivot_table(index="epoch", columns="number", values="q50")
     assert by_layer[1].agg(["min", "max"]).round(2).tolist() == [0.92, 0.98] and by_layer.loc[2:, 2:].max().max() < 0.92
 
 
-def test_random_steps_settle_too_and_no_less_is_left_of_the_change_than_with_them():
-    for runs, first in ((NEW, 12), (DEEP, 8)):
+def test_random_steps_settle_too_and_but_for_six_relus_no_less_is_left_of_the_change_than_with_them():
+    for runs, first in (FIRST["four"], FIRST["few"], FIRST["deep"]):
         curves = {of: 1 - over_epochs(runs, of) for of in ("paths", "movement")}
         left = {of: change.loc[first + 1 :] / change.loc[first] for of, change in curves.items()}
         assert (left["paths"] >= left["movement"]).all() and left["movement"].iloc[-1] < 0.01
@@ -125,7 +150,14 @@ def test_on_random_labels_paths_are_not_seen_to_change_less(by_id, of_network):
     subject = "alexnet_small on CIFAR-10 (JPEG q75), n = {}"
     row = of_network.loc[subject.format("200"), "random_less_diverse"]
     assert [round(row[name], 2) for name in ("value", "low", "high", "delta")] == [-0.01, -0.04, 0.02, 0.02]
-    assert by_id.loc["random_less_diverse", ["verdict", "why"]].tolist() == ["undecided", "not clear"]
+    assert by_id.loc["random_less_diverse", ["verdict", "why"]].tolist() == ["undecided", "networks differ"]
+    deep = of_network.loc[f"resnet18 (downsample 3) on {ON} 100", "random_less_diverse"]
+    assert [round(deep[name], 3) for name in ("value", "low", "high")] == [-0.001, -0.012, 0.010]
+    assert deep["verdict"] == "negligible"
+    fourth = [runs.query("epoch == 4")["train_accuracy"].mean() for runs in (DEEP, RANDOM)]
+    assert fourth == pytest.approx([0.91, 0.90], abs=0.005)
+    unseen = [ends(runs)["test_accuracy"].agg(["min", "max"]).tolist() for runs in (DEEP, RANDOM)]
+    assert unseen == [[0.17, 0.25], [0.02, 0.17]]
     older = [of_network.loc[subject.format(n), "random_less_diverse"] for n in ("1,000", "50,000")]
     assert [(round(each["value"], 2), each["n_seeds"]) for each in older] == [(-0.02, 3), (-0.06, 1)]
     random = ends(pd.concat([OLDER, EVERY])).query("label_corruption == 1")
@@ -174,22 +206,29 @@ def test_with_a_learning_rate_that_stays_each_seed_ends_lower_and_paths_settle_o
 def test_a_new_path_fits_training_images_worse_and_not_unseen_ones(by_id, of_network):
     subject = "alexnet_small on CIFAR-10 (JPEG q75), n = 200"
     assert of_network.loc[subject, "new_path_worse_true"]["low"] > 0
-    assert by_id.loc["new_path_worse_random", "verdict"] == "holds"
+    assert by_id.loc["new_path_worse_random", "verdict"] == "undecided"
     assert round(of_network.loc[subject, "new_path_worse_random"]["value"], 2) == 0.11
     assert by_id.loc["new_path_worse_true", "networks"] >= 1
     unseen = claims.unseen(TABLES["path_unseen"]).set_index("id")
-    assert unseen.loc["unseen_do_not_share", "high"] < 0 and set(unseen["n_seeds"]) == {3}
+    assert set(unseen["n_seeds"]) == {5} and set(unseen["verdict"]) == {"holds"}
     equally = unseen.loc["unseen_recognized_equally"]
-    assert abs(equally["value"]) < 0.01 and max(abs(equally["low"]), abs(equally["high"])) < 0.04
+    assert [round(equally[name], 3) for name in ("value", "low", "high")] == [-0.003, -0.014, 0.008]
     whole = of_network.loc["alexnet_small on CIFAR-10 (JPEG q75), n = 50,000", "new_path_worse_true"]
     assert whole["value"] < 0 and whole["n_seeds"] == 1
-    more = unseen.loc["unseen_do_not_share", "value"]
-    assert round(more, 1) == -1.3
-    early = DEEP[DEEP["epoch"].between(1, 8)]
-    worse = (early["paths/own:loss"] - early["paths/before:loss"]).groupby([early["epoch"], early["seed"]]).mean()
-    assert worse[1].mean() == pytest.approx(-0.85, abs=0.005) and worse[1].min() < -2 and worse[1].max() > 0
-    later = worse.loc[2:].groupby(level=1).mean()
-    assert later.min() > 0 and round(later.mean(), 2) == 0.11
+    more = unseen.loc["unseen_do_not_share"]
+    assert [round(more[name], 1) for name in ("value", "low", "high")] == [-1.7, -2.5, -1.0]
+    true = {name: of_network.loc[name, "new_path_worse_true"] for name in (OF_SIX, f"alexnet_small on {ON} 100")}
+    assert [round(row["value"], 2) for row in true.values()] == [0.15, 0.14] and min(
+        row["low"] for row in true.values()
+    ) > 0
+    for runs, first, after in ((DEEP, -0.85, 0.11), (RANDOM, -0.35, 0.15)):
+        early = runs[runs["epoch"].between(1, 8)]
+        worse = (early["paths/own:loss"] - early["paths/before:loss"]).groupby([early["epoch"], early["seed"]]).mean()
+        assert worse[1].mean() == pytest.approx(first, abs=0.005)
+        later = worse.loc[2:].groupby(level=1).mean()
+        assert later.min() > 0 and round(later.mean(), 2) == after
+    random = of_network.loc[f"resnet18 (downsample 3) on {ON} 100", "new_path_worse_random"]
+    assert [round(random[name], 3) for name in ("value", "low", "high")] == [0.085, -0.003, 0.173]
 
 
 def test_overlap_is_not_linear_in_pixels_and_goes_with_standardized_distance_before_any_training(by_id):
@@ -201,6 +240,8 @@ def test_overlap_is_not_linear_in_pixels_and_goes_with_standardized_distance_bef
     seen = NEW.groupby("epoch")[[f"distance/{layer}:linear" for layer in LAYERS]].mean()
     assert seen.loc[16].tolist() == pytest.approx([-0.67, -0.77, -0.58, -0.41], abs=0.006)
     assert seen.loc[0].iloc[:2].tolist() == pytest.approx([-0.92, -0.83], abs=0.006)  # before training
+    six = ends(SIX)[[f"{kind}/{layer}:linear" for kind in ("pixels", "distance") for layer in ("relu2", "relu6")]]
+    assert six.mean().tolist() == pytest.approx([-0.35, -0.16, -0.76, -0.41], abs=0.006)
 
 
 def test_one_update_alone_is_no_more_like_the_network_than_random_weights(by_id):
@@ -214,17 +255,21 @@ def test_in_alexnet_paths_change_far_more_than_by_random_steps(by_id, of_network
     both = {of: over_epochs(NEW, of).loc[1:12] for of in ("paths", "movement")}
     assert both["paths"].max() < 0.65 and both["movement"].min() > 0.85
     assert by_id.loc["more_than_movement", "verdict"] == by_id.loc["rise_beyond_movement", "verdict"] == "holds"
-    subject = "alexnet_small on CIFAR-10 (JPEG q75), n = 200"
-    more = of_network.loc[subject, "more_than_movement"]["value"], of_deep.loc["more_than_movement", "value"]
-    assert more == pytest.approx((-0.38, -0.09), abs=0.005)
+    subjects = f"alexnet_small on {ON} 200", OF_SIX, f"alexnet_small on {ON} 100"
+    more = [of_network.loc[subject, "more_than_movement"]["value"] for subject in subjects]
+    more.append(of_deep.loc["more_than_movement", "value"])
+    assert more == pytest.approx([-0.38, -0.37, -0.19, -0.09], abs=0.005)
 
 
 def test_a_fifth_more_is_left_of_the_change_than_with_random_steps_which_could_hardly_rise_as_much(
     by_id, of_network, of_deep
 ):
-    for found in (of_network.loc["alexnet_small on CIFAR-10 (JPEG q75), n = 200"], of_deep):
-        row = found.loc["settles_beyond_movement"]
-        assert row["value"] == pytest.approx(1.22, abs=0.005) and row["low"] > 1
+    names = f"alexnet_small on {ON} 200", f"resnet18 (downsample 3) on {ON} 100", f"alexnet_small on {ON} 100", OF_SIX
+    found = [of_network.loc[name, "settles_beyond_movement"] for name in names]
+    assert [row["value"] for row in found] == pytest.approx([1.22, 1.22, 1.29, 0.77], abs=0.005)
+    assert [row["verdict"] for row in found] == ["reversed"] * 3 + ["holds, small"]
+    left = [[100 * change_left(runs, of) for of in ("paths", "movement")] for runs, _ in FIRST.values()]
+    assert [round(share, 1) for each in left for share in each] == [2.9, 2.4, 6.1, 8.1, 5.4, 4.2, 1.6, 1.3]
     both = by_id.loc[["rise_beyond_movement", "settles_beyond_movement"]]
     assert both["verdict"].tolist() == ["holds", "reversed"] and both["prior"].tolist() == [True, False]
     first = [over_epochs(runs, "movement").loc[1] for runs in (NEW, DEEP)]
@@ -244,7 +289,11 @@ def test_in_resnet_lag_alone_looks_like_change_and_is_not_what_is_seen(by_id, of
     assert of_deep.loc["new_path_worse_true", "low"] < 0 < of_deep.loc["new_path_worse_true", "high"]
     assert by_id.loc["new_path_worse_true", ["verdict", "why"]].tolist() == ["undecided", "networks differ"]
     assert DEEP.groupby("epoch")["train_accuracy"].mean().loc[5] > 0.9
-    assert by_id.loc["resnet_above_alexnet", "verdict"] == "not run"
+    above = by_id.loc["resnet_above_alexnet"]
+    assert [round(above[name], 2) for name in ("value", "low", "high")] == [0.04, 0.03, 0.06]
+    assert above["verdict"] == "holds, small"
+    steps = TABLES["path_deep"].groupby("model")[["batch_size", "step"]].max()
+    assert steps.loc["resnet18"].tolist() == steps.loc["alexnet_small"].tolist()
 
 
 def test_among_fitted_networks_the_ratio_hardly_goes_with_the_gap_and_a_few_of_them_decide_its_sign(by_id):
