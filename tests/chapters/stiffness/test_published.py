@@ -113,14 +113,18 @@ def test_most_of_the_fall_on_mnist_comes_before_the_test_loss_is_lowest():
     for n, expected in ((1000, (0.70, 0.89)), (3000, (0.60, 0.94))):
         curve = means.loc["mnist", n]
         at_peak, at_best = curve["test_accuracy"][[curve[WITHIN].idxmax(), curve["test_loss"].idxmin()]]
-        assert (at_peak, at_best) == pytest.approx(expected, abs=0.01)
+        assert (at_peak, at_best) == pytest.approx(expected, abs=0.006)
     later = {
         key: (run["test_accuracy"].iloc[-1] - run.loc[run["test_loss"].idxmin(), "test_accuracy"],
               run["test_accuracy"].max() - run["test_accuracy"].iloc[-1])
         for key, run in by_run.items() if key[0] == "cifar10"
     }  # fmt: skip
     ends = pd.DataFrame(later, index=["over_best", "below_highest"]).T.groupby(level=1).mean()
-    assert ends["over_best"].min() > -0.005 and round(ends.loc[10_000, "below_highest"], 2) == 0.02
+    assert ends["over_best"].abs().max() < 0.03 and round(ends.loc[10_000, "below_highest"], 2) == 0.02
+    many = [run for key, run in by_run.items() if key[:2] == ("cifar10", 10_000)]
+    at_best, last = ([run["test_accuracy"][place(run)] for run in many] for place in (
+        lambda run: run["test_loss"].idxmin(), lambda run: run.index[-1]))  # fmt: skip
+    assert sum(at_best) / 5 == pytest.approx(0.43, abs=0.005) == sum(last) / 5
 
 
 def test_what_is_left_at_the_end_is_not_always_what_there_was_at_first():
@@ -295,6 +299,12 @@ def test_critical_lengths(values, claimed):
         "MNIST, n = 3,000": 0.82, "MNIST, n = 10,000": 0.86,
         "CIFAR-10 (JPEG q75), n = 3,000": 0.90, "CIFAR-10 (JPEG q75), n = 10,000": 1.01,
     }  # fmt: skip
+    conv = EVERY_TRAINING[
+        EVERY_TRAINING["network"].str.startswith("alexnet") & (EVERY_TRAINING["label_corruption"] == 0)
+    ]
+    lengths = conv.pivot_table(index="seed", columns="epoch", values=LENGTH)
+    ratios = [(lengths[40] / lengths[epoch]).mean() for epoch in (0, 1)]
+    assert [round(ratio, 2) for ratio in ratios] == [0.69, 0.86]
     slow = TRAINING[(TRAINING["learning_rate"] == 0.0003) & (TRAINING["dataset"] == "mnist")]
     longer = at(slow, LENGTH, 40)["mnist"] / at(slow, LENGTH, 0)["mnist"]
     assert math.log(longer) / -math.log(shorter["mnist"]) == pytest.approx(0.5, abs=0.05)  # half is the small rate
@@ -389,6 +399,10 @@ def test_layers_of_untrained_networks():
     assert taken[[3, 4, 5]].min() > 0.4 > taken[[1, 2]].min() and found.loc["trained", 5]["between"].min() > -0.15
     mean = found["within"].groupby(["state", "dataset"]).mean()
     assert mean["untrained", "nested_rings"] - mean["trained", "nested_rings"] == pytest.approx(0.19, abs=0.01)
+    tanh = of_fitted_runs(long_layers(LAYERS)).query("activation == 'tanh' and width == 32 and depth == 4")
+    tanh = tanh.groupby(["state", "dataset"])["within"].mean().drop("nested_rings", level="dataset")
+    lower = (tanh["untrained"] - tanh["trained"]).round(2)
+    assert len(lower) == 4 and (lower.min(), lower.max()) == (0.13, 0.42)
 
 
 def test_between_classes_by_layer():
@@ -453,6 +467,11 @@ def test_resnet_on_a_thousand_images_shows_the_same(claimed):
 
 
 def test_late_layers_set_classes_apart_and_random_labels_take_little_of_it(of_deep):
+    rows = long_layers(DEEP).query("state == 'trained'")
+    gap, position = rows["within"] - rows["between"], rows["position"]
+    keys = [rows["network"], rows["label_corruption"]]
+    lead = gap[position > 2 / 3].groupby(keys).mean() - gap[position < 1 / 3].groupby(keys).mean()
+    assert [round(value, 2) for value in lead] == [0.29, 0.39, 0.43, 0.47]  # ResNet-18 and VGG-19: true, random labels
     late, by = of_deep("late_layers_apart")
     assert set(late.values()) == {"holds"} and (round(by["resnet18"], 2), round(by["vgg19"], 2)) == (0.29, 0.43)
     taken, less = of_deep("random_less_apart")
@@ -495,5 +514,8 @@ def test_with_running_statistics_the_untrained_networks_differ_and_the_trained_o
 
     trained = late(running, "trained") - late(DEEP, "trained")
     assert trained.abs().max() < 0.01
-    assert (late(running, "trained") < late(running, "untrained") - 0.1).all()  # it seems to take from both
+    taken = late(running, "untrained") - late(running, "trained")
+    truly = late(DEEP, "untrained") - late(DEEP, "trained")
+    assert taken.round(2)["resnet18"] == 0.14 and truly.round(2)["resnet18"] == 0.29
+    assert taken["vgg19"] > 0.1 > 0 > truly["vgg19"]
     assert round(late(running, "untrained")["vgg19"], 2) == 0.62 and round(late(DEEP, "untrained")["vgg19"], 2) == 0.24
