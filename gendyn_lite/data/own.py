@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -108,7 +109,12 @@ def tensors(loader: DataLoader[Any]) -> tuple[Tensor, Tensor]:
         if before != generators():
             why = "so that the inputs would be others at each call: take it without augmentation"
             raise UserError(f"the loader's data set draws at random when it is read, {why}")
-    pairs = [_pair(batch, number) for number, batch in enumerate(loader)]
+    batches = iter(loader)  # which draws a seed
+    before = generators()
+    pairs = [_pair(batch, number) for number, batch in enumerate(batches)]
+    if before != generators():
+        told = "the loader draws at random when it is read (in a sampler, a data set or a collate_fn)"
+        raise UserError(f"{told}: rows would be other examples at each call; let it give the same ones in order")
     if not pairs:
         raise UserError("the loader is empty, expected at least one batch")
     try:
@@ -214,6 +220,9 @@ def _own_split(part: str, x: Any, y: Any) -> Split:
         if not inputs.is_floating_point() or inputs.ndim < 2:
             kind = f"{str(inputs.dtype).removeprefix('torch.')} {list(inputs.shape)}"
             raise UserError(f"{part}inputs are {kind}, expected uint8 images or floats [n, ...]")
+        if inputs.ndim == 4 and min(inputs.shape[1:3]) > 4 and inputs.shape[3] in (1, 3):
+            told = f"{part}inputs {list(inputs.shape)} are taken as {inputs.shape[1]} channels"
+            warnings.warn(f"{told}: if channels are last, move them first, x.transpose(0, 3, 1, 2)", stacklevel=4)
         inputs = inputs.float()
         if not torch.isfinite(inputs).all():
             raise UserError(f"{part}inputs have entries that are not finite (NaN or infinity): drop those examples")
@@ -229,6 +238,8 @@ def _tensor(name: str, value: Any) -> Tensor:
     """Copy a tensor, or convert anything that numpy can make an array of to one."""
     if isinstance(value, Tensor):
         return value.detach().clone()  # as below: what is done to the original is not seen by the fingerprint
+    if isinstance(value, np.ma.MaskedArray) and value.mask.any():
+        raise UserError(f"{name} is an array with masked entries, which are no numbers: fill or drop them")
     try:
         array = np.ascontiguousarray(value)
         return torch.from_numpy(array.astype(array.dtype.newbyteorder("=")))

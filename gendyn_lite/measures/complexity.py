@@ -13,6 +13,7 @@ from copy import deepcopy
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures.per_example.apart import own_outputs
@@ -34,6 +35,9 @@ def frobenius(model: nn.Module) -> float:
     Args:
         model: The network.
 
+    Raises:
+        UserError: A weight is not finite, or is computed from other parameters (a parametrization).
+
     Source: Jiang et al. (2020), Appendix C, 'frobenius norm'.
 
     >>> layer = nn.Linear(2, 1)
@@ -41,6 +45,7 @@ def frobenius(model: nn.Module) -> float:
     >>> frobenius(layer)
     7.0
     """
+    _check_plain(model)
     total = sum(float(value.detach().abs().double().square().sum()) for value in model.parameters())
     return math.sqrt(_finite(total))
 
@@ -53,7 +58,8 @@ def distance(model: nn.Module, start: Mapping[str, Tensor]) -> float:
         start: The parameters before training, by name.
 
     Raises:
-        UserError: A parameter is missing in `start`, has another shape there, or is the network's own and not a copy.
+        UserError: A parameter is missing in `start`, has another shape there, or is the network's own and not a copy;
+            or a weight is computed from other parameters.
 
     Source: Jiang et al. (2020), Appendix C, 'distance from initialization'.
 
@@ -61,6 +67,7 @@ def distance(model: nn.Module, start: Mapping[str, Tensor]) -> float:
     >>> round(distance(layer, {name: value.detach() + 1 for name, value in layer.named_parameters()}) ** 2, 3)
     3.0
     """
+    _check_plain(model)
     total = 0.0
     for name, value in model.named_parameters():
         before = start.get(name)
@@ -73,6 +80,15 @@ def distance(model: nn.Module, start: Mapping[str, Tensor]) -> float:
         wide = torch.promote_types(value.dtype, torch.float64)  # complex128 of complex weights
         total += float((value.detach().to(wide) - before.detach().to(value).to(wide)).abs().square().sum())
     return math.sqrt(_finite(total))
+
+
+def _check_plain(model: nn.Module) -> None:
+    """Refuse weights that are computed from other parameters, whose norm is not that of the weights."""
+    for name, module in model.named_modules():
+        old = any(type(hook).__name__ in ("WeightNorm", "SpectralNorm") for hook in module._forward_pre_hooks.values())
+        if old or is_parametrized(module):
+            told = f"layer {name!r} ({type(module).__name__}) computes its weights from other parameters"
+            raise UserError(f"{told}: take that off first, with torch.nn.utils.parametrize.remove_parametrizations")
 
 
 def _finite(total: float) -> float:
@@ -88,7 +104,7 @@ def path_norm(model: nn.Module, in_shape: tuple[int, ...]) -> float:
 
     Args:
         model: The network, in eval mode, of linear and convolutional layers, ReLU and pooling. A max-pooling passes on
-            only the largest value of a window.
+            only the largest value of a window; an average-pooling has the weights 1/k, for a window of k values.
         in_shape: Shape of one input.
 
     Raises:
@@ -107,8 +123,17 @@ def path_norm(model: nn.Module, in_shape: tuple[int, ...]) -> float:
     with torch.no_grad():
         for value in squared.parameters():
             value.square_()
+        for pooling in (module for module in squared.modules() if isinstance(module, nn.AvgPool2d)):
+            pooling.register_forward_hook(_squared_weights)
         ones = torch.ones(1, *in_shape, dtype=torch.float64, device=next(squared.parameters()).device)
         return math.sqrt(float(squared(ones).sum()))
+
+
+def _squared_weights(pooling: nn.AvgPool2d, args: tuple[Tensor], out: Tensor) -> Tensor:
+    """Square the weights of an average-pooling, which differ at the edges if it does not count its padding."""
+    squares = nn.AvgPool2d(pooling.kernel_size, pooling.stride, pooling.padding, pooling.ceil_mode, divisor_override=1)
+    ones = torch.ones_like(args[0])
+    return squares(args[0]) * (pooling.forward(ones) / squares(ones)).square()
 
 
 def spectral(model: nn.Module, in_shape: tuple[int, ...]) -> float:

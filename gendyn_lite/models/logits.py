@@ -131,3 +131,18 @@ def _drawing(model: nn.Module, x: Tensor) -> str:
             stack.callback(module.register_forward_hook(partial(leave, name)).remove)
         model(x[:2])
     return found[0] if found else ""
+
+
+@contextmanager
+def unwritten(x: Tensor) -> Iterator[None]:
+    """Refuse a network that changes its input, as every later call of it would see another one.
+
+    >>> with unwritten(x := torch.zeros(2)):
+    ...     x += 1
+    Traceback (most recent call last):
+    gendyn_lite.errors.UserError: the network changes its input in place: ...
+    """
+    before = None if x.is_inference() else x._version
+    yield
+    if before is not None and x._version != before:
+        raise UserError("the network changes its input in place: let it change a copy (x = x * 2 instead of x *= 2)")

@@ -28,7 +28,7 @@ from gendyn_lite import data
 from gendyn_lite.data import ImageData, sources
 from gendyn_lite.data.loading import FOLDER, side_of
 from gendyn_lite.errors import UserError, first_line, named_path, unknown_name
-from gendyn_lite.measures.per_example.checks import check_whole
+from gendyn_lite.measures.per_example.checks import check_whole, dtype_name
 from gendyn_lite.measures.per_example.guards import check_eval
 from gendyn_lite.reports import report
 from gendyn_lite.threads import threads
@@ -107,6 +107,8 @@ def _named(place: str, function: str) -> Made:
     except ModuleNotFoundError as error:
         raise UserError(f"no module named {error.name!r}, of {place}: {FORM}") from None
     found = getattr(module, function, None)
+    if isinstance(found, nn.Module):
+        return lambda: found
     if not callable(found):
         names = [name for name, one in vars(module).items() if callable(one) and not name.startswith("_")]
         raise unknown_name(f"function of {place}", function, names)
@@ -180,7 +182,8 @@ def load_weights(model: nn.Module, path: Path) -> None:
 
     Args:
         model: The network, changed in place.
-        path: The file: a dict of tensors, at the top or under ``"state_dict"`` or ``"model"``.
+        path: The file: a dict of tensors, at the top or under ``"state_dict"``, ``"model_state_dict"`` or
+            ``"model"``.
 
     Raises:
         UserError: The file is missing, damaged, a pickle with code, or has the weights of another network.
@@ -197,12 +200,12 @@ def load_weights(model: nn.Module, path: Path) -> None:
         raise UserError(f"{told}: save the weights alone, torch.save(model.state_dict(), ...)") from None
     except Exception as error:  # of a text, unpickling may raise anything
         raise UserError(f"{path} cannot be read as weights: {first_line(error)}") from None
-    for key in ("state_dict", "model"):
+    for key in ("state_dict", "model_state_dict", "model"):
         found = found[key] if isinstance(found, dict) and isinstance(found.get(key), dict) else found
     own = model.state_dict()
     if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
         raise UserError(f"{path} holds a {type(found).__name__}, expected tensors by name (a state_dict)")
-    for wrapper in ("_orig_mod.", "module."):  # of torch.compile, of data parallel training
+    for wrapper in ("_orig_mod.", "module.") * 2:  # of torch.compile and of data parallel training, in either order
         if found and all(name.startswith(wrapper) for name in found):
             found = {name.removeprefix(wrapper): value for name, value in found.items()}
     odd = [name for name in own if name not in found], [name for name in found if name not in own]
@@ -210,7 +213,15 @@ def load_weights(model: nn.Module, path: Path) -> None:
     if any(odd) or shapes:
         told = f"{len(odd[0])} tensors are missing, {len(odd[1])} are not of it, {len(shapes)} have another shape"
         raise UserError(f"{path} has weights of another network: {told} (first: {(odd[0] + odd[1] + shapes)[0]})")
+    kinds = [name for name in own if _kind(own[name]) != _kind(found[name])]
+    if kinds:
+        told = f"{kinds[0]} is {dtype_name(found[kinds[0]])} and {dtype_name(own[kinds[0]])} in the network"
+        raise UserError(f"{path} has numbers of another kind: {told}")
     model.load_state_dict(found)
+
+
+def _kind(value: Tensor) -> tuple[bool, bool]:
+    return value.is_floating_point(), value.is_complex()
 
 
 def own_data(text: str, *, root: str | None = None, size: int | None = None) -> ImageData:

@@ -21,7 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from gendyn_lite.config import RunConfig
 from gendyn_lite.data import ImageData
 from gendyn_lite.errors import UserError, first_line
-from gendyn_lite.models.logits import tell_of_chance, tell_of_probabilities
+from gendyn_lite.models.logits import tell_of_chance, tell_of_probabilities, unwritten
 from gendyn_lite.train.device import HOOKS, Precision, random_state
 from gendyn_lite.train.history import Row
 
@@ -42,8 +42,8 @@ def check_fits(model: nn.Module, data: ImageData, x: Tensor) -> None:
         x: A batch of inputs as the run will see them, [b, *in_shape], on the model's device.
 
     Raises:
-        UserError: A label is not a class; no parameter is trainable, or one is an expanded tensor; or the shape of the
-            inputs or outputs is wrong.
+        UserError: A label is not a class; no parameter is trainable, or one is an expanded tensor; the network changes
+            its inputs in place; or the shape of the inputs or outputs is wrong.
     """
     data.check_labels()
     if not any(parameter.requires_grad for parameter in model.parameters()):
@@ -52,8 +52,10 @@ def check_fits(model: nn.Module, data: ImageData, x: Tensor) -> None:
         if any(size > 1 and stride == 0 for size, stride in zip(parameter.shape, parameter.stride(), strict=True)):
             raise UserError(f"{name} is an expanded tensor, whose entries share memory: clone it before training")
     try:
-        with torch.enable_grad():
-            logits = model.eval()(x[:2])
+        with torch.enable_grad(), unwritten(some := x[:2].clone()):
+            logits = model.eval()(some)
+    except UserError:
+        raise
     except (RuntimeError, ValueError) as error:
         reason = first_line(error)
         raise UserError(f"the network does not take inputs of shape {tuple(x.shape[1:])}: {reason}") from error

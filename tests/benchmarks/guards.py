@@ -55,7 +55,7 @@ SKIPPED = {  # by module: what does nothing without guards
     apart: ("check_alone", "check_rows"),
     guards: ("check_model",),
     gated: ("check_eval", "_check_rows", "_check_all_rows", "Unseen"),
-    information.DiagonalSum: ("_check_used",),
+    information.DiagonalSum: ("_used",),
     stepped: ("check_steps",),
 }
 AROUND = {passes: ("unmoved", "lag_is_told"), apart: ("unmoved",), gated: ("unmoved", "lag_is_told"),

@@ -125,6 +125,7 @@ class DiagonalSum:
         self._cast = PRECISIONS[precision]
         self._generator = torch.Generator(self._device).manual_seed(seed)
         self._plan, self._squares = layers.plan(model), Squares(self._values)
+        self._unused = frozenset(self._values)  # as far as the batches show
         self.squares_bytes = sum(v.numel() * max(v.element_size(), 4) for v in self._values.values())
 
     def add(self, x: Tensor, y: Tensor) -> None:
@@ -153,14 +154,17 @@ class DiagonalSum:
                 visit(self._model, x[:8], y[:8], self._plan, ignored, ignored, loss=_expected(0))
             for loss in losses:
                 self._add(x, y, loss)
-            if self.count == 0:
-                self._check_used(x, y)
+            if self._unused:
+                self._unused -= self._used(x, y)
             self.count += len(x)
             if not self._squares.finite():
                 self._name_culprit(x, y)
 
     def sums(self) -> dict[str, Tensor]:
-        """Return the sums of squares over the examples so far."""
+        """Return the sums of squares over the examples so far; refuse a parameter on which no batch's loss depends."""
+        if self.count and (unused := [name for name in self._values if name in self._unused]):
+            why = "the loss does not depend on it; freeze it (requires_grad_(False)) or use it"
+            raise UserError(f"parameter {unused[0]!r} gets no gradient: {why}")
         return self._squares.sums()
 
     def mean(self) -> dict[str, Tensor]:
@@ -168,7 +172,7 @@ class DiagonalSum:
         if self.count == 0:
             raise UserError("there is no example to take the Fisher information of, expected at least 1")
         repeats = self._samples if self._kind == "monte_carlo" else 1
-        return {name: total / (self.count * repeats) for name, total in self._squares.sums().items()}
+        return {name: total / (self.count * repeats) for name, total in self.sums().items()}
 
     def _name_culprit(self, x: Tensor, y: Tensor) -> None:
         """Raise an error that names the first example of the last batch whose squared gradient is not finite."""
@@ -179,18 +183,15 @@ class DiagonalSum:
         checks.check_finite(torch.stack(norms), first=self.count - len(x))
         raise UserError("the sum of squared gradients is beyond the range of its number format: has training diverged?")
 
-    def _check_used(self, x: Tensor, y: Tensor) -> None:
-        """Refuse a parameter that gets no gradient, judged by one example, and by the batch where that has none."""
+    def _used(self, x: Tensor, y: Tensor) -> frozenset[str]:
+        """Return the parameters that get a gradient, judged by one example, and by the batch where that has none."""
         used = self._plan.used
-        if used is None or not used.issuperset(self._values):
-            loss = self._loss if self._kind == "empirical" else _expected(0)
-            count = len(x) if used is not None else 1
-            found = zip(self._values, self._gradients(x[:count], y[:count], [loss]), strict=True)
-            used = frozenset(name for name, gradient in found if gradient is not None)
-        for name in self._values:
-            if name not in used:
-                why = "the loss does not depend on it; freeze it (requires_grad_(False)) or use it"
-                raise UserError(f"parameter {name!r} gets no gradient: {why}")
+        if used is not None and used.issuperset(self._values):
+            return used
+        loss = self._loss if self._kind == "empirical" else _expected(0)
+        count = len(x) if used is not None else 1
+        found = zip(self._values, self._gradients(x[:count], y[:count], [loss]), strict=True)
+        return frozenset(name for name, gradient in found if gradient is not None)
 
     def _gradients(self, x: Tensor, y: Tensor, losses: list[Loss]) -> tuple[Tensor | None, ...]:
         """Return the gradients of one example's summed losses, None for parameters that they do not depend on."""

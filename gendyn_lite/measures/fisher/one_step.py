@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +15,7 @@ from gendyn_lite.errors import UserError
 from gendyn_lite.measures.fisher.information import diagonal
 from gendyn_lite.measures.fisher.stepped import Steps, Values, check_steps, taken
 from gendyn_lite.measures.per_example import checks, guards
+from gendyn_lite.measures.per_example.alone import no_fast_path
 from gendyn_lite.measures.per_example.copies import check_beside, copied
 from gendyn_lite.measures.per_example.passes import Loss, cross_entropy
 from gendyn_lite.measures.stiffness.layer_gram import squared_norms
@@ -107,7 +107,7 @@ def influence(
         steps = Steps(twin, watched, y_watched, eps=eps, fisher=fisher, masks=masks or {}, loss=loss)
         checks.check_logits(steps.logits[:1].expand(len(targets), -1), targets, loss is cross_entropy)
         check_steps(twin, on, targets, watched, loss)
-        with warnings.catch_warnings(), _attention_with_derivatives():
+        with warnings.catch_warnings(), no_fast_path(), sdpa_kernel(SDPBackend.MATH):
             warnings.simplefilter("ignore", FutureWarning)  # torch warns of its forward-mode derivatives
             found = taken(steps, on, checks.usable(targets))
     checks.check_finite(found["norm"])
@@ -121,18 +121,6 @@ def influence(
         of = f"a step of eps = {eps} on example {int(lost[0])} is all but lost"
         raise UserError(f"{told}, in which {of}: leave the rounding out, take a larger eps or leave out the example")
     return Influence(found["kl"], found["true"], found.get("empirical"), found.get("diagonal"))
-
-
-@contextmanager
-def _attention_with_derivatives() -> Iterator[None]:
-    """Let attention run the operations that have forward derivatives, inside the context."""
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 Probe = Callable[[nn.Module, int], dict[str, float]]

@@ -21,6 +21,8 @@ from gendyn_lite.measures.per_example.lag import lag_is_told
 from gendyn_lite.measures.per_example.passes import Loss, visit
 from gendyn_lite.models.logits import tell_of_probabilities
 
+MOST = 32  # watched inputs at which forward derivatives are compared with gradients
+DIFFERENT = 1e-6  # relative difference of the two that rounding in float64 does not make
 STEP_BYTES = 64 << 20  # of weights of stepped networks at a time
 LARGE = 50  # change of a log-probability from which its exponential could overflow
 # Words in torch's messages about operations without the needed derivatives; other errors are raised unchanged.
@@ -32,6 +34,7 @@ Values = Mapping[str, Tensor]
 def taken(steps: Steps, x: Tensor, y: Tensor) -> dict[str, Tensor]:
     """Take all steps; refuse networks with operations that lack forward-mode derivatives."""
     try:
+        steps.check_derivatives()
         return for_each(steps.one, steps.one, x, y, STEP_BYTES // steps.bytes)
     except (NotImplementedError, RuntimeError) as error:
         if isinstance(error, torch.OutOfMemoryError) or not NO_DERIVATIVE.search(str(error)):
@@ -104,6 +107,7 @@ class Steps:
         tell_of_probabilities(model, self.logits)
         self.logits = self.logits.double()
         self._log_p = self.logits.log_softmax(1)
+        self._precision = rounding.precision
         self.noise = self._noise(rounding.precision) if rounding.precision > torch.finfo(torch.float64).eps else 0.0
 
     @torch.no_grad()
@@ -121,6 +125,24 @@ class Steps:
             moved = {name: value * (1 + step * drawn[name]) for name, value in self._values.items()}
             total = total + self._logits(moved, self._x).log_softmax(1)
         return float(total.abs().amax(1).median()) / 2
+
+    def check_derivatives(self) -> None:
+        """Refuse a network whose forward derivatives are others than its gradients: u·(J v) must be (Jᵀu)·v."""
+        x = self._x[:MOST]
+        generator = torch.Generator(x.device).manual_seed(1)
+
+        def drawn(like: Tensor) -> Tensor:
+            return torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype)
+
+        u, v = drawn(self.logits[:MOST]), {name: drawn(value) for name, value in self._values.items()}
+        ahead = (u * jvp(lambda values: self._logits(values, x), (self._values,), (v,))[1]).sum()
+        back = grad(lambda values: (u * self._logits(values, x)).sum())(self._values)
+        along = torch.stack([(back[name] * v[name]).sum() for name in v]).sum()
+        size = torch.stack([part.norm() for part in back.values()]).norm() + ahead.abs()
+        if (ahead - along).abs() > max(DIFFERENT, 1e3 * self._precision) * size:
+            told = "forward derivatives of the network, on which influence rests, are others than its gradients"
+            why = "a part under torch.no_grad (take .detach() instead), a shared embedding with padding_idx"
+            raise UserError(f"{told}: is there {why}, or an autograd function with another jvp?")
 
     def _logits(self, values: Values, x: Tensor) -> Tensor:
         return with_values(self._model, values, x).double()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ from torch.fx.proxy import TraceError
 from gendyn_lite.errors import UserError, first_line
 from gendyn_lite.measures.intervals.layers import LAYERS, Action, NotPiecewiseLinearError, of_function, of_module
 from gendyn_lite.measures.per_example.checks import check_number, dtype_name
+from gendyn_lite.measures.per_example.copies import copied
 from gendyn_lite.measures.per_example.guards import check_eval
 
 
@@ -117,7 +117,7 @@ def read(model: nn.Module, dtype: torch.dtype) -> Program:
     ['Affine', 'Kinks', 'Affine']
     """
     if any(parameter.dtype != dtype for parameter in model.parameters()):
-        model = copy.deepcopy(model).to(dtype)
+        model = copied(model).to(dtype)
     if _is_known(model):
         model = nn.Sequential(model)
     for name, module in model.named_modules():

@@ -143,12 +143,24 @@ def with_values(model: nn.Module, values: Mapping[str, Tensor], *args: Tensor) -
 
 
 @contextmanager
+def no_fast_path() -> Iterator[None]:
+    """Let attention run as it is written, inside the context: its fast path has no derivatives, and drops padding."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+@contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
-    """Let no parameter require a gradient, inside the context only."""
+    """Let no parameter require a gradient, and attention take no fast path, inside the context only."""
     trainable = [value for value in model.parameters() if value.requires_grad]
     model.requires_grad_(False)
     try:
-        yield
+        with no_fast_path():
+            yield
     finally:
         for value in trainable:
             value.requires_grad_(True)

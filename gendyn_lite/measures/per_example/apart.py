@@ -14,10 +14,10 @@ from torch.func import vmap
 
 from gendyn_lite.errors import UserError, first_line
 from gendyn_lite.measures.per_example.alone import MIXES, TOLERANCE, lone
-from gendyn_lite.measures.per_example.checks import unwritten, usable
+from gendyn_lite.measures.per_example.checks import usable
 from gendyn_lite.measures.per_example.rowwise import RowWise, mixing
 from gendyn_lite.measures.per_example.unchanged import of_libraries
-from gendyn_lite.models.logits import unmoved
+from gendyn_lite.models.logits import unmoved, unwritten
 
 
 def check_alone(model: nn.Module, x: Tensor, *, seen: bool = False) -> None:

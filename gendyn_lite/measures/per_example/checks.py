@@ -142,21 +142,6 @@ def usable(x: Tensor) -> Tensor:
     return x.clone() if x.is_inference() else x
 
 
-@contextmanager
-def unwritten(x: Tensor) -> Iterator[None]:
-    """Refuse a network that changes its input, as every later call of it would see another one.
-
-    >>> with unwritten(x := torch.zeros(2)):
-    ...     x += 1
-    Traceback (most recent call last):
-    gendyn_lite.errors.UserError: the network changes its input in place: ...
-    """
-    before = None if x.is_inference() else x._version
-    yield
-    if before is not None and x._version != before:
-        raise UserError("the network changes its input in place: let it change a copy (x = x * 2 instead of x *= 2)")
-
-
 def check_logits(logits: Tensor, y: Tensor, labelled: bool) -> None:
     """Refuse logits that are not [n, classes] with two or more classes, and labels outside of these classes.
 

@@ -129,6 +129,9 @@ def check_model(model: nn.Module) -> None:
         if isinstance(module, _BatchNorm) and module.running_mean is None:
             told = f"{name!r} ({type(module).__name__})"
             raise UserError(f"{told} keeps no running statistics, so each example depends on its batch: replace it")
+        if getattr(module, "scale_grad_by_freq", False):
+            told = f"{name!r} ({type(module).__name__}) has scale_grad_by_freq=True"
+            raise UserError(f"{told}, which divides gradients by counts of the batch: set it to False")
     if any(value.is_inference() for value in model.parameters()):
         raise UserError("the network was made under torch.inference_mode: make it outside of it")
     trained = {name: value for name, value in model.named_parameters() if value.requires_grad}

@@ -14,8 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from gendyn_lite.errors import UserError, first_line
-from gendyn_lite.measures.per_example.checks import dtype_name, in_a_line, unwritten
+from gendyn_lite.measures.per_example.alone import no_fast_path
+from gendyn_lite.measures.per_example.checks import dtype_name, in_a_line
 from gendyn_lite.measures.per_example.kinds import kind_of
+from gendyn_lite.models.logits import unwritten
 
 
 class Layer(NamedTuple):
@@ -102,7 +104,8 @@ def plan(model: nn.Module, only: Collection[str] | None = None) -> Plan:
     for key, name in names.items():
         modules, kinds, roles = zip(*users[key], strict=True)
         kind, role = kinds[0], roles[0]
-        several = len(set(zip(kinds, roles, strict=True))) > 1
+        groups = [getattr(module, "groups", 1) for module in modules]
+        several = len(set(zip(kinds, roles, groups, strict=True))) > 1
         if several or kind is None or role not in ("weight", "bias") or key in empty:
             without.append(name)
         else:  # a weight and a bias of the same modules share an entry
@@ -239,7 +242,7 @@ def seen(model: nn.Module, x: Tensor) -> Seen:
                 if not given.shape[:1] == out.shape[:1] == (1,):
                     elsewhere.add(id(module))
 
-        with torch.no_grad(), hooked(model.modules(), look):
+        with torch.no_grad(), no_fast_path(), hooked(model.modules(), look):
             _run_one(model, x)
         known[key] = Seen(COPIES * sum(sizes), frozenset(elsewhere))
     return known[key]

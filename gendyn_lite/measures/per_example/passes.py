@@ -8,6 +8,7 @@ during both passes, so the backward pass computes no weight gradient and stops a
 from __future__ import annotations
 
 import warnings
+from collections import defaultdict
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from typing import Any
@@ -34,9 +35,10 @@ from gendyn_lite.measures.per_example.apart import (
     check_alone,
     check_loss,
     check_rows,
+    parts_of,
     same_row,
 )
-from gendyn_lite.measures.per_example.checks import check_logits, dtype_name, in_a_line, unwritten, usable
+from gendyn_lite.measures.per_example.checks import check_logits, dtype_name, in_a_line, usable
 from gendyn_lite.measures.per_example.copies import PENALTY, Unread
 from gendyn_lite.measures.per_example.guards import check_kept
 from gendyn_lite.measures.per_example.lag import lag_is_told
@@ -44,12 +46,13 @@ from gendyn_lite.measures.per_example.layers import Layer, Plan, Use, seen, warn
 from gendyn_lite.measures.per_example.memory import Memory
 from gendyn_lite.measures.per_example.rowwise import RowWise
 from gendyn_lite.measures.per_example.spot_check import Lone
-from gendyn_lite.measures.per_example.taps import OnLayer, Taps
+from gendyn_lite.measures.per_example.taps import OnLayer, Taps, digest
 from gendyn_lite.measures.per_example.unchanged import of_libraries
-from gendyn_lite.models.logits import tell_of_probabilities, unmoved
+from gendyn_lite.models.logits import tell_of_probabilities, unmoved, unwritten
 from gendyn_lite.threads import keep_freed_memory
 
 OnGradients = Callable[[str, Tensor], None]
+SAME = {torch.float64: 1e-3, torch.float32: 0.03}  # relative difference of a batch's gradients that rounding can make
 
 
 def visit(  # noqa: PLR0917 (the inputs, and the functions that receive the results)
@@ -94,10 +97,13 @@ def visit(  # noqa: PLR0917 (the inputs, and the functions that receive the resu
         x, y = lone(model, x[0]), lone(model, y[0])
 
     def on_first(layer: Layer, uses: list[Use]) -> None:
+        if taps.compared:
+            taps.given_back[layer] = [digest(use.z) for use in uses]
         on_layer(layer, [Use(use.module, use.a[:count], use.z[:count]) for use in uses])
 
     with torch.inference_mode(False), torch.enable_grad(), frozen(model):
-        taps = Taps(plan, seen(model, x).elsewhere, len(x), on_first)
+        elsewhere = seen(model, x).elsewhere
+        taps = Taps(plan, elsewhere, len(x), on_first)
         given = x.detach()
         if plan.any_layout and x.dim() == 4 and x.device.type == "cpu":  # faster pooling, longer runs in patches
             given = given.contiguous(memory_format=torch.channels_last)
@@ -113,13 +119,11 @@ def visit(  # noqa: PLR0917 (the inputs, and the functions that receive the resu
         if losses.requires_grad:
             _backward(losses[:count].sum(), taps, logits.dtype)
         taps.hand_over_the_rest()
+        if taps.compared:
+            _check_backward(model, (x.detach(), y), plan, taps, elsewhere, loss)
     if taps.known and not plan.outside:
         plan.used = taps.used
         _check_reached(plan.used)
-    if taps.lone and taps.traced and rows is not None and not plan.outside:
-        plan.traces[x.shape] = rows.trace
-    if memory and (taps.lone or taps.known):
-        memory.keep(model, plan, proved=taps.known)
     without = sorted(plan.outside.union(plan.without_formula))
     new = [name for name in without if name not in plan.announced]
     if new:
@@ -130,6 +134,11 @@ def visit(  # noqa: PLR0917 (the inputs, and the functions that receive the resu
             if taps.lone is not None:
                 taps.lone.check(name, found)
             on_gradients(name, found)
+    # Only now, as a network that was refused must be so again.
+    if taps.lone and taps.traced and rows is not None and not plan.outside:
+        plan.traces[x.shape] = rows.trace
+    if memory and (taps.lone or taps.known):
+        memory.keep(model, plan, proved=taps.known)
 
 
 def _forward(taps: Taps, model: nn.Module, x: Tensor, *checks: AbstractContextManager[Any], **rows: Any) -> Tensor:
@@ -192,6 +201,7 @@ def _check_batch(  # noqa: PLR0917 (what was run, and what it gave)
     taps.traced = proved and loss is cross_entropy and not (own_backward or without)
     if taps.traced and rows is not None and rows.trace == plan.traces.get(x.shape):  # as in a batch that was checked
         return
+    taps.compared = (own_backward or not proved) and not drawn and len(x) > 1 and logits.dtype in TOLERANCE
     if not drawn:
         taps.lone = _lone(model, plan, (usable(x.detach()), usable(y)), loss, given)
         plan.used = taps.lone and taps.lone.used
@@ -227,6 +237,39 @@ def _check_graph(losses: Tensor) -> bool:
         own |= isinstance(node, BackwardCFunction) and node.name() != "_TapBackward"
         left += [parent for parent, _ in node.next_functions]
     return own
+
+
+def _check_backward(  # noqa: PLR0917 (what was run, and what it gave)
+    model: nn.Module, batch: tuple[Tensor, Tensor], plan: Plan, taps: Taps, elsewhere: frozenset[int], loss: Loss
+) -> None:
+    """Refuse a network in which an example's gradients, but not its output, depend on the others of its batch.
+
+    A function with a backward pass of its own can do so, or a hook of a tensor. Halves of the batch are run again, and
+    what comes back to each layer is compared over all examples: at a kink, rounding alone changes that of a few.
+    """
+    (x, y), off, size = batch, defaultdict[str, float](float), defaultdict[str, float](float)
+    for places in parts_of(len(x)):
+        some = places if len(places) > 1 else places.repeat(2)  # batch-norm misreads the gradient of a single example
+
+        def compare(layer: Layer, uses: list[Use], places: Tensor = places) -> None:
+            for use, among in zip(uses, taps.given_back.get(layer, ()), strict=False):
+                off[layer.name] += float((digest(use.z)[: len(places)] - among[places]).square().sum())
+                size[layer.name] += float(among[places].square().sum())
+
+        half = Taps(plan, elsewhere, len(some), compare)
+        with in_a_line(f"the network does not take {len(some)} of the examples", but=(RuntimeError,)):
+            logits = half.run(model, x[some].clone())
+        half.forward_is_done()
+        losses = _losses(model, loss, logits, y[some])
+        if losses.requires_grad:
+            _backward(losses[: len(places)].sum(), half, logits.dtype)
+        half.hand_over_the_rest()
+    least = SAME[next(model.parameters()).dtype]
+    mixed = [name for name in off if off[name] > least**2 * size[name]]
+    if mixed:
+        told = f"what an example's gradient is in layer {mixed[0]!r} depends on the other examples of its batch"
+        why = "its backward pass, an autograd function or a hook of one's own, must treat each example by itself"
+        raise UserError(f"{told}: the network mixes the examples of a batch; {why}")
 
 
 def _check_rows(model: nn.Module, x: Tensor, logits: Tensor, *, look: Look, seen: bool) -> None:

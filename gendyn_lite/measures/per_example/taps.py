@@ -70,6 +70,8 @@ class Taps(TorchFunctionMode):
         self.traced = False  # whether another batch with the same operations needs no check
         self.known = False  # whether no code of one's own can mix them either, so that none has to be run alone
         self.used = frozenset[str]()  # names of the parameters on which the loss depends, as far as it is known
+        self.compared = False  # whether output gradients are to be compared with those among other examples
+        self.given_back: dict[Layer, list[Tensor]] = {}  # digests of them
         # Digests of what layers read for which that is not proved.
         self._read: defaultdict[nn.Module, list[Tensor]] = defaultdict(list)
 
@@ -112,7 +114,7 @@ class Taps(TorchFunctionMode):
         if not (self._rows is not None and self._rows.holds(given) and self._rows.holds(out)):
             self.proved = False
             if self._rows is not None:  # in a call that is checked
-                self._read[module].append(_digest(given))
+                self._read[module].append(digest(given))
         a, version = given.detach(), given._version
         for layer in self.layers[module]:
             self._expected[layer] += 1
@@ -138,7 +140,7 @@ class Taps(TorchFunctionMode):
         Examples that a network sorts, and puts back, are in another order for the layers between.
         """
         found = defaultdict[nn.Module, list[Tensor]](list)
-        with hooked(self._read, lambda module, args, kwargs, out: found[module].append(_digest(_given(args, kwargs)))):
+        with hooked(self._read, lambda module, args, kwargs, out: found[module].append(digest(_given(args, kwargs)))):
             yield
         for module, digests in self._read.items():
             expected = [digest[places] for digest in digests]
@@ -192,7 +194,7 @@ def _given(args: Any, kwargs: Any) -> Tensor:
 
 
 @torch.no_grad()
-def _digest(value: Tensor) -> Tensor:
+def digest(value: Tensor) -> Tensor:
     """Two numbers of each row, [n, 2], in which no two rows are likely to agree."""
     flat = value.detach().reshape(len(value), -1)
     flat = flat if flat.is_floating_point() else flat.double()

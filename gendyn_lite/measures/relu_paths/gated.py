@@ -12,13 +12,12 @@ from torch import Tensor, nn
 
 from gendyn_lite.errors import UserError, first_line
 from gendyn_lite.measures.per_example.apart import ANOTHER, check_half, parts_of, same_row
-from gendyn_lite.measures.per_example.checks import unwritten
 from gendyn_lite.measures.per_example.guards import check_eval
 from gendyn_lite.measures.per_example.lag import lag_is_told
 from gendyn_lite.measures.per_example.layers import hooked
 from gendyn_lite.measures.per_example.unchanged import of_libraries
 from gendyn_lite.measures.relu_paths.gates import Gate, Gates, Unseen, check_layers
-from gendyn_lite.models.logits import unmoved
+from gendyn_lite.models.logits import unmoved, unwritten
 
 Layers = Sequence[str] | None
 Visit = Callable[[Gate], Tensor]

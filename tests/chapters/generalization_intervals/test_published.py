@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from gendyn_lite import results
@@ -38,8 +39,7 @@ def verdicts(by_network):
 
 
 def test_every_group_has_five_seeds_and_those_of_the_paper_s_networks_are_new():
-    few = PHOTOGRAPHS["group_id"].unique()
-    assert set(ENDS[~ENDS["group_id"].isin(few)].groupby("group_id")["seed"].nunique()) == {5}
+    assert set(ENDS.groupby("group_id")["seed"].nunique()) == {5}
     assert set(MLP["seed"]) == set(range(15, 20))  # both ways along a component; what has none is older
     assert set(MLP["intervals/method"]) == {"exact"} and (MLP["train_accuracy"] >= 0.98).all()
     assert set(WHOLE.groupby("dataset")["widths"].nunique().to_dict().items()) == {
@@ -108,10 +108,10 @@ def test_on_smaller_digits_and_in_convolutional_networks_random_labels_shorten_p
     left = by.loc["mnist"][1.0] / by.loc["mnist"][0.0]
     assert left[2] < 0.9 and left[4] == pytest.approx(0.56, abs=0.01)
     conv = means(CONV, "dataset", "network")["pair"].unstack()
-    off = conv[0.0] - conv[1.0]
+    off = (conv[0.0] - conv[1.0]).drop("cifar10")
     assert (off.min(), off.max()) == pytest.approx((0.2, 1.9), abs=0.05)
     assert off.loc["mnist", "alexnet_small"] == pytest.approx(0.3, abs=0.05)
-    assert off.idxmin() == ("cifar10", "resnet18") and off.idxmax() == ("digits", "resnet18")
+    assert off.idxmax() == ("digits", "resnet18")
 
 
 def test_midlines_tell_labels_apart_on_digits_and_not_on_photographs(verdicts):
@@ -285,23 +285,25 @@ def test_certified_intervals_prove_that_random_labels_shorten_midlines_of_alexne
     assert parts == pytest.approx([0.75, 0.55, 0.87, 0.45], abs=0.01)
 
 
-def test_on_photographs_random_labels_shorten_intervals_of_resnet_far_less_and_at_equal_loss(by_network):
+def test_on_photographs_random_labels_are_not_seen_to_shorten_intervals_of_resnet_at_equal_loss(by_network):
     seeds = PHOTOGRAPHS.groupby(["network", "label_corruption"])["seed"].unique().map(sorted)
-    assert seeds.to_dict() == {("resnet18", q): [15, 16, 17] for q in (0.0, 1.0)}
+    assert seeds.to_dict() == {("resnet18", q): [15, 16, 17, 18, 19] for q in (0.0, 1.0)}
     assert set(PHOTOGRAPHS["intervals/method"]) == {"certified"} and set(PHOTOGRAPHS["train_accuracy"]) == {1}
     assert {counts(run, kind).sum() for _, run in PHOTOGRAPHS.iterrows() for kind in ("pair", "midline")} == {50}
     assert PHOTOGRAPHS.groupby("label_corruption")["train_loss"].mean().round(4).tolist() == [0.0001, 0.0001]
     lengths = PHOTOGRAPHS.groupby("label_corruption")[["intervals/pair_mean", "intervals/midline_mean"]].mean()
-    assert (lengths.loc[0] - lengths.loc[1]).tolist() == pytest.approx([0.20, 0.49], abs=0.01)
-    assert (1 - lengths.loc[1] / lengths.loc[0]).tolist() == pytest.approx([0.10, 0.17], abs=0.01)
-    pairs = PHOTOGRAPHS.pivot(index="seed", columns="label_corruption", values="intervals/pair_mean")
-    assert (pairs[0] - pairs[1]).min() == pytest.approx(0, abs=0.01)  # in one seed nothing
+    assert (lengths.loc[0] - lengths.loc[1]).tolist() == pytest.approx([0.05, 0.27], abs=0.005)
+    both = PHOTOGRAPHS.pivot(index="seed", columns="label_corruption", values=[*lengths])
+    taken = pd.DataFrame({name: both[name, 0] - both[name, 1] for name in lengths})
+    assert (taken["intervals/pair_mean"] < 0).sum() == 2
+    shares = 1 - (lengths.loc[0] - taken.loc[:17].mean()) / lengths.loc[0]  # what the first three seeds seemed to say
+    assert shares.tolist() == pytest.approx([0.1, 0.18], abs=0.015) and taken.loc[18:, "intervals/pair_mean"].max() < 0
     proved = PHOTOGRAPHS[["intervals/pair_certain", "intervals/midline_certain"]]
     assert (proved.to_numpy() < 1e-6 * PHOTOGRAPHS[["intervals/pair_mean", "intervals/midline_mean"]].to_numpy()).all()
     subject = PHOTOGRAPHS["subject"].iloc[0]
-    assert {by_network.loc[claim, subject]["verdict"] for claim in ("conv_pairs_alike", "conv_midlines_shorter")} == {
-        "undecided"
-    }
+    found = by_network.loc[["conv_pairs_alike", "conv_midlines_shorter"]].xs(subject, level=1)
+    assert set(found["verdict"]) == {"undecided"} and set(found["n_seeds"]) == {5}
+    assert found[["low", "high"]].round(2).to_numpy().tolist() == [[-0.27, 0.37], [-0.23, 0.76]]
 
 
 def test_convolutional_networks_are_older_and_said_to_be():
