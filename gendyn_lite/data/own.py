@@ -109,9 +109,10 @@ def tensors(loader: DataLoader[Any]) -> tuple[Tensor, Tensor]:
         if before != generators():
             why = "so that the inputs would be others at each call: take it without augmentation"
             raise UserError(f"the loader's data set draws at random when it is read, {why}")
-    batches = iter(loader)  # which draws a seed
-    before = generators()
-    pairs = [_pair(batch, number) for number, batch in enumerate(batches)]
+    with torch.random.fork_rng(devices=[]):
+        iter(DataLoader([0], generator=loader.generator and torch.Generator()))  # any loader draws a seed
+        before = generators()
+    pairs = [_pair(batch, number) for number, batch in enumerate(loader)]
     if before != generators():
         told = "the loader draws at random when it is read (in a sampler, a data set or a collate_fn)"
         raise UserError(f"{told}: rows would be other examples at each call; let it give the same ones in order")

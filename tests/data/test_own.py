@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, SequentialSampler, TensorDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    Sampler,
+    SequentialSampler,
+    TensorDataset,
+)
 from torch.utils.data.distributed import DistributedSampler
 
 from gendyn_lite import data, models
@@ -134,6 +142,28 @@ class Augmented(Dataset):
         return torch.ones(2) if self.draw() < 0.5 else torch.zeros(2), number % 3
 
 
+class Anew(Sampler):
+    """All places, in an order that is drawn at each call."""
+
+    def __init__(self, source):
+        self.source = source
+
+    def __len__(self):
+        return len(self.source)
+
+    def __iter__(self):
+        return iter(torch.randperm(len(self.source)).tolist())
+
+
+class NoisyStream(IterableDataset):
+    def __iter__(self):
+        return iter([(torch.randn(1), 0)] * 7)
+
+
+def noisy(examples):
+    return torch.stack([x + torch.randn(()) for x, _ in examples]), torch.stack([y for _, y in examples])
+
+
 TEN = TensorDataset(torch.arange(10.0)[:, None], torch.arange(10))
 LOADERS = {
     "the last dropped": (DataLoader(TEN, 4, drop_last=True), r"leaves out 2 of 10 examples \(drop_last=True\)"),
@@ -144,12 +174,26 @@ LOADERS = {
     "drawn by torch": (DataLoader(Augmented(lambda: torch.rand(()))), "draws at random when it is read"),
     "drawn by Python": (DataLoader(Augmented(random.random)), "take it without augmentation"),
     "drawn by NumPy": (DataLoader(Augmented(np.random.rand)), "take it without augmentation"),
+    "a sampler of one's own": (DataLoader(TEN, 4, sampler=Anew(TEN)), "draws at random when it is read"),
+    "a stream of noise": (DataLoader(NoisyStream(), 3), "draws at random when it is read"),
+    "noise in batches": (DataLoader(TEN, 4, collate_fn=noisy), "draws at random when it is read"),
 }
 
 
 test_a_loader_that_leaves_out_or_changes_examples_is_refused = refused(
     {name: (data.tensors, (loader,), {}, said) for name, (loader, said) in LOADERS.items()}
 )
+
+
+def test_masked_entries_are_no_numbers_and_channels_that_may_be_last_are_told_of():
+    masked = np.ma.masked_array(FIRST / 255, mask=FIRST > 250)
+    with pytest.raises(UserError, match="x is an array with masked entries"):
+        data.from_arrays(masked, Y, test=TEST)
+    whole = np.ma.masked_array(FIRST / 255, mask=np.zeros_like(FIRST))
+    floats = (FIRST[:4] / 255, Y[:4])
+    assert data.from_arrays(whole, Y, test=floats).in_shape == (3, 8, 8)
+    with pytest.warns(UserWarning, match="are taken as 8 channels: if channels are last, move them first"):
+        data.from_arrays(COLOUR / 255, Y, test=(COLOUR[:4] / 255, Y[:4]))
 
 
 def test_a_loader_that_drops_nothing_is_read_whole():

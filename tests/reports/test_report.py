@@ -338,12 +338,25 @@ def test_a_command_writes_a_report(folder, capsys):
     assert found["lenses"][0]["numbers"] == numbers(expected)[0]["fit"]["numbers"]
 
 
-@pytest.mark.parametrize("wrapper", ["", "module.", "_orig_mod."])
+@pytest.mark.parametrize("wrapper", ["", "module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
 def test_weights_of_a_wrapped_network_are_its_own(wrapper, tmp_path):
     mine, theirs = nn.Linear(2, 3), nn.Linear(2, 3)
     torch.save({wrapper + name: value for name, value in theirs.state_dict().items()}, tmp_path / "saved.pth")
     loading.load_weights(mine, tmp_path / "saved.pth")
     assert torch.equal(mine.weight, theirs.weight) and torch.equal(mine.bias, theirs.bias)
+
+
+def test_weights_under_torch_s_own_key_are_found_and_numbers_of_another_kind_are_refused(tmp_path):
+    mine, path = nn.Linear(2, 3), tmp_path / "saved.pth"
+    torch.save({"epoch": 3, "model_state_dict": {name: value + 1 for name, value in mine.state_dict().items()}}, path)
+    before = mine.weight.detach().clone()
+    loading.load_weights(mine, path)
+    assert torch.equal(mine.weight, before + 1)
+    for dtype, told in ((torch.complex64, "weight is complex64 and float32"), (torch.int64, "weight is int64")):
+        torch.save({name: value.to(dtype) for name, value in mine.state_dict().items()}, path)
+        with pytest.raises(UserError, match=f"numbers of another kind: {told}"):
+            loading.load_weights(mine, path)
+    assert torch.equal(mine.weight, before + 1)
 
 
 @pytest.mark.parametrize("end", [".new", ".json"])

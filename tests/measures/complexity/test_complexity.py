@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils import parametrizations
 
 from gendyn_lite.errors import UserError
 from gendyn_lite.measures import complexity
@@ -60,6 +61,21 @@ def test_path_norm_is_the_sum_over_every_path(widths):
             steps = [float(weights[k][path[k - start], path[k - start - 1]]) for k in range(start + 1, len(weights))]
             total += (float(biases[start][path[0]]) * math.prod(steps)) ** 2
     assert complexity.path_norm(network, (4,)) == pytest.approx(math.sqrt(total), rel=1e-10)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"padding": 1}, {"padding": 1, "count_include_pad": False}, {"divisor_override": 3}]
+)
+def test_path_norm_squares_the_weights_of_an_average_pooling(options):
+    pooling = nn.AvgPool2d(2, **options)
+    side = 2 if not options.get("padding") else 3
+    weights = torch.func.jacrev(pooling)(torch.zeros(1, 2, 4, 4)).reshape(2 * side * side, 32)
+    linear, last = nn.Linear(32, 2 * side * side, bias=False), nn.Linear(2 * side * side, 3)
+    linear.weight.data = weights
+    same = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.ReLU(), nn.Flatten(), linear, last)
+    network = nn.Sequential(same[0], nn.ReLU(), pooling, nn.Flatten(), last)
+    one, other = (complexity.path_norm(each.eval(), (1, 4, 4)) for each in (network, same))
+    assert one == pytest.approx(other, rel=1e-6)
 
 
 def test_path_norm_stays_where_a_unit_is_scaled_up_and_its_outputs_down():
@@ -168,6 +184,18 @@ test_what_would_pass_for_a_number_is_refused = refused(
         "a start that moves": (
             lambda: complexity.distance(TWO, TWO.state_dict()),
             "is that of the network, and moves with it: keep copies",
+        ),
+        "weights of parameters": (
+            lambda: complexity.frobenius(parametrizations.weight_norm(nn.Linear(3, 3))),
+            r"layer '' \(ParametrizedLinear\) computes its weights from other parameters",
+        ),
+        "weights of parameters, moved": (
+            lambda: complexity.distance(nn.Sequential(parametrizations.orthogonal(nn.Linear(3, 3))), {}),
+            "layer '0' .* computes its weights from other parameters",
+        ),
+        "weights of an older norm": (
+            lambda: complexity.frobenius(nn.utils.spectral_norm(nn.Linear(3, 3))),
+            "computes its weights from other parameters",
         ),
         "a sequence of its own": (lambda: complexity.path_norm(Residual(nn.Linear(4, 4)), (4,)), "it is a Residual"),
         "a margin of NaN": (lambda: complexity.margin(dense(5), X * torch.nan, Y), "the network gives NaN"),
