@@ -123,7 +123,8 @@ def _check_place(path: Path) -> None:
     if path.suffix not in (".html", ".htm"):
         raise UserError(f"the report is to be {path}, expected a name that ends in .html")
     if path.is_dir() or not path.parent.is_dir():
-        raise UserError(f"{path} is {'a folder' if path.is_dir() else 'in no folder'}: choose another place")
+        why = "is a folder" if path.is_dir() else f"is in a folder that does not exist ({path.parent})"
+        raise UserError(f"{path} {why}: choose another place")
     if not os.access(path.parent, os.W_OK):
         raise Failed(f"{path.parent} cannot be written to: choose another place with --out (out=)")
 

@@ -58,7 +58,8 @@ def check_fits(model: nn.Module, data: ImageData, x: Tensor) -> None:
         raise
     except (RuntimeError, ValueError) as error:
         reason = first_line(error)
-        raise UserError(f"the network does not take inputs of shape {tuple(x.shape[1:])}: {reason}") from error
+        remedy = " (train model.float())" if "dtype" in reason else ""
+        raise UserError(f"the network does not take inputs of shape {tuple(x.shape[1:])}: {reason}{remedy}") from error
     if not isinstance(logits, Tensor) or logits.dim() == 0 or len(logits) != len(x[:2]):
         told = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise UserError(f"the network gives {told} for {len(x[:2])} inputs, expected logits for each of them")

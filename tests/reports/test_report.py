@@ -283,7 +283,7 @@ REFUSED = {
     ),
     "no HTML": (["{0}/net.py:good", "--out", "{0}/a.pdf"], "expected a name that ends in .html"),
     "a folder in its place": (["{0}/net.py:good", "--out", "{0}/place.html"], "is a folder: choose another place"),
-    "no such folder": (["{0}/net.py:good", "--out", "{0}/none/a.html"], "is in no folder: choose another place"),
+    "no such folder": (["{0}/net.py:good", "--out", "{0}/none/a.html"], "is in a folder that does not exist"),
 }
 
 

@@ -253,6 +253,7 @@ def test_logits_of_an_example_are_not_told_of(digits, config, recwarn, function)
 NORM = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 10))
 REFUSED = {  # what becomes of the network and of the labels; options; message
     "classes": (lambda m: mlp(9, 8), 0, {}, r"gives outputs of shape \(9,\), but digits has 10"),
+    "double": (lambda m: m.double(), 0, {}, r"does not take inputs .* dtype.*\(train model.float\(\)\)"),
     "in place": (lambda m: nn.Sequential(nn.ReLU(inplace=True), mlp(10, 8)), 0, {}, "changes its input in place"),
     "inputs": (lambda m: mlp(10, 9), 0, {}, r"does not take inputs of shape \(1, 8, 8\): .*mat1"),
     "labels": (lambda m: m, 1, {}, "labels span 1 to 10, expected 0 to 9"),

@@ -215,7 +215,7 @@ def _run_one(model: nn.Module, x: Tensor) -> None:
             model(one)
         except RuntimeError as error:
             if x.dtype == torch.float64 and "dtype" in str(error):  # of influence's copy, where the network has another
-                why = "make what it computes with like its input (x.new_zeros, not torch.zeros)"
+                why = "make what it computes with like its input (x.new_zeros, not torch.zeros), without .float()"
                 raise UserError(f"{told}: {first_line(error)}: {why}") from error
             raise
 

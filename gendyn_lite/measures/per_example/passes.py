@@ -166,7 +166,8 @@ def _losses(model: nn.Module, loss: Loss, logits: Tensor, y: Tensor) -> Tensor:
         losses = loss(logits, usable(y))
     shape = tuple(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
     if shape != (count,):
-        raise UserError(f"the loss has shape {shape}, expected one value for each of {count} examples")
+        told = f"the loss has shape {shape}, expected one value for each of {count} examples"
+        raise UserError(f"{told} (reduction='none')")
     if not losses.is_floating_point():
         raise UserError(f"the loss is {dtype_name(losses)}, which has no gradient: expected one in floating point")
     return losses
