@@ -248,16 +248,14 @@ def _check_backward(  # noqa: PLR0917 (what was run, and what it gave)
     A function with a backward pass of its own can do so, or a hook of a tensor. Halves of the batch are run again, and
     what comes back to each layer is compared over all examples: at a kink, rounding alone changes that of a few.
     """
-    (x, y), off, size = batch, defaultdict[str, float](float), defaultdict[str, float](float)
+    (x, y), found = batch, defaultdict[Layer, list[list[Tensor]]](list)
     for places in parts_of(len(x)):
         some = places if len(places) > 1 else places.repeat(2)  # batch-norm misreads the gradient of a single example
 
-        def compare(layer: Layer, uses: list[Use], places: Tensor = places) -> None:
-            for use, among in zip(uses, taps.given_back.get(layer, ()), strict=False):
-                off[layer.name] += float((digest(use.z)[: len(places)] - among[places]).square().sum())
-                size[layer.name] += float(among[places].square().sum())
+        def collect(layer: Layer, uses: list[Use], count: int = len(places)) -> None:
+            found[layer].append([digest(use.z)[:count] for use in uses])
 
-        half = Taps(plan, elsewhere, len(some), compare)
+        half = Taps(plan, elsewhere, len(some), collect)
         with in_a_line(f"the network does not take {len(some)} of the examples", but=(RuntimeError,)):
             logits = half.run(model, x[some].clone())
         half.forward_is_done()
@@ -265,10 +263,16 @@ def _check_backward(  # noqa: PLR0917 (what was run, and what it gave)
         if losses.requires_grad:
             _backward(losses[: len(places)].sum(), half, logits.dtype)
         half.hand_over_the_rest()
-    least = SAME[next(model.parameters()).dtype]
-    mixed = [name for name in off if off[name] > least**2 * size[name]]
-    if mixed:
-        told = f"what an example's gradient is in layer {mixed[0]!r} depends on the other examples of its batch"
+    for layer, parts in found.items():
+        apart = [torch.cat(halves) for halves in zip(*parts, strict=False)]
+        among = taps.given_back.get(layer, [])
+        if len(apart) != len(among) or any(len(one) != len(x) for one in apart):
+            continue
+        # Sorted, as between two layers a network may have its examples in another order, which it takes back.
+        one, other = (torch.cat([value.sort(0).values for value in values]) for values in (apart, among))
+        if not (one - other).norm() > SAME[next(model.parameters()).dtype] * other.norm():
+            continue
+        told = f"what an example's gradient is in layer {layer.name!r} depends on the other examples of its batch"
         why = "its backward pass, an autograd function or a hook of one's own, must treat each example by itself"
         raise UserError(f"{told}: the network mixes the examples of a batch; {why}")
 
