@@ -46,6 +46,8 @@ def from_arrays(
     >>> own.in_shape, own.num_classes, own.test.y.tolist()
     ((1, 8, 8), 2, [0, 1])
     """
+    if not isinstance(test, tuple | list) or len(test) != 2:
+        raise UserError(f"test is a {type(test).__name__}, expected a pair of test inputs and their labels, (x, y)")
     train, held = (_own_split(part, *arrays) for part, arrays in (("", (x, y)), ("test: ", test)))
     if train.x.shape[1:] != held.x.shape[1:] or train.x.dtype != held.x.dtype:
         kinds = [f"{str(part.x.dtype).removeprefix('torch.')} {list(part.x.shape[1:])}" for part in (train, held)]
@@ -148,6 +150,9 @@ def _refuse_leaving_out(loader: DataLoader[Any]) -> None:
 
 def _stacked(dataset: Any) -> tuple[Tensor, list[int]]:
     """The inputs [n, ...] and labels [n] of all examples."""
+    if isinstance(dataset, Mapping):
+        told = f"the data set is a {type(dataset).__name__} of {', '.join(map(str, dataset))}"
+        raise UserError(f"{told}, expected examples: give its parts, dataset['train'] and test=dataset['test']")
     if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
         told = f"the data set is a {type(dataset).__name__}, which has no length or cannot be indexed"
         raise UserError(f"{told}: expected examples dataset[0], dataset[1], …; for a DataLoader, give loader.dataset")

@@ -185,6 +185,14 @@ test_a_loader_that_leaves_out_or_changes_examples_is_refused = refused(
 )
 
 
+def test_parts_that_are_none_are_told_as_they_are():
+    for test in (None, (FIRST,), TEN):
+        with pytest.raises(UserError, match="expected a pair of test inputs and their labels"):
+            data.from_arrays(FIRST, Y, test=test)
+    with pytest.raises(UserError, match="the data set is a dict of train, test, expected examples: give its parts"):
+        data.from_dataset({"train": TEN, "test": TEN}, test=TEN)
+
+
 def test_masked_entries_are_no_numbers_and_channels_that_may_be_last_are_told_of():
     masked = np.ma.masked_array(FIRST / 255, mask=FIRST > 250)
     with pytest.raises(UserError, match="x is an array with masked entries"):
