@@ -10,7 +10,14 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, RandomSampler, SequentialSampler, SubsetRandomSampler, WeightedRandomSampler
+from torch.utils.data import (
+    DataLoader,
+    RandomSampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+)
 
 from gendyn_lite.config import shown
 from gendyn_lite.data.types import ImageData, Split
@@ -112,7 +119,9 @@ def tensors(loader: DataLoader[Any]) -> tuple[Tensor, Tensor]:
             why = "so that the inputs would be others at each call: take it without augmentation"
             raise UserError(f"the loader's data set draws at random when it is read, {why}")
     with torch.random.fork_rng(devices=[]):
-        iter(DataLoader([0], generator=loader.generator and torch.Generator()))  # any loader draws a seed
+        iter(
+            DataLoader(TensorDataset(torch.zeros(1)), generator=loader.generator and torch.Generator())
+        )  # any loader draws a seed
         before = generators()
     pairs = [_pair(batch, number) for number, batch in enumerate(loader)]
     if before != generators():
