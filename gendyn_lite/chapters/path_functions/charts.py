@@ -145,7 +145,7 @@ def kinds_of_runs(table: pd.DataFrame) -> Chart:
         table: A tidy table of experiment ``"path_networks"`` or ``"path_deep"``.
     """
     rows = _similarities(table).query("of == 'paths'").rename(columns={"mean": "value"})
-    rows = rows[rows.groupby("setting")["runs"].transform("nunique") > 1]
+    rows = rows[rows.groupby("setting")["runs"].transform("nunique") > 1].sort_values("measure", kind="stable")
     rows = rows.assign(place=rows["setting"] + ", " + rows["number"].astype(str) + ": " + rows["layer"])
     labels = {"place": "layer", "what": "similarity of"}
     cross = rows[(rows["measure"] == "cross") & (rows["of"] == "paths")]
