@@ -46,11 +46,12 @@ def over_epochs(runs, of, measure="cross"):
     return paths.mean_of_layers(paths.long_paths(runs), measure, of=of).groupby("epoch")["value"].mean()
 
 
-def change_left(runs, of):
-    """Change in the last three epochs over that in the first three, mean over seeds."""
-    change = paths.mean_of_layers(paths.long_paths(runs), "cross", of=of).assign(change=lambda rows: 1 - rows["value"])
-    by_seed = change.groupby(["seed", "epoch"])["change"].mean().unstack()
-    return (by_seed.iloc[:, -3:].mean(axis=1) / by_seed.iloc[:, :3].mean(axis=1)).mean()
+def change_left(runs, of, *, each_seed=False, long=False):
+    """Change in the last three epochs over that in the first three, by seed or the mean over seeds."""
+    change = paths.mean_of_layers(runs if long else paths.long_paths(runs), "cross", of=of)
+    by_seed = 1 - change.groupby(["seed", "epoch"])["value"].mean().unstack()
+    left = by_seed.iloc[:, -3:].mean(axis=1) / by_seed.iloc[:, :3].mean(axis=1)
+    return left if each_seed else left.mean()
 
 
 def test_what_was_run_is_what_the_text_says():
@@ -276,6 +277,27 @@ def test_a_fifth_more_is_left_of_the_change_than_with_random_steps_which_could_h
     assert first == pytest.approx([0.915, 0.823], abs=0.001)
 
 
+def test_layers_differ_in_what_is_left_beside_random_steps():
+    def by_seed(runs, number):
+        own = paths.long_paths(runs)
+        own = own[own["number"] == number]
+        left = [change_left(own[own["of"] == of], of, each_seed=True, long=True) for of in ("paths", "movement")]
+        return left[0] / left[1]
+
+    first = [by_seed(runs, 1) for runs in (NEW, SIX, FEW)]
+    assert sum(len(each) for each in first) == 15 and max(each.max() for each in first) < 1
+    means = [each.mean() for each in first]
+    assert (min(means), max(means)) == pytest.approx((0.63, 0.7), abs=0.04)
+    last = [by_seed(runs, 4) for runs in (NEW, FEW)]
+    assert [each.mean() for each in last] == pytest.approx([1.6, 1.6], abs=0.08) and min(map(min, last)) > 1
+
+
+def test_unseen_images_part_from_the_others_late():
+    runs = TABLES["path_unseen"]
+    off = (runs["unseen/own:loss"] - runs["unseen/before:loss"]).groupby(runs["epoch"]).mean().loc[1:]
+    assert off.loc[:5].abs().max() < 0.025 and off.loc[6:].max() < -0.09
+
+
 def test_in_resnet_lag_alone_looks_like_change_and_is_not_what_is_seen(by_id, of_deep):
     curves = {of: over_epochs(DEEP, of) for of in ("paths", "running", "lag", "movement")}
     assert 1 - curves["lag"].loc[1:3].mean() == pytest.approx(0.18, abs=0.005)
@@ -321,5 +343,17 @@ def test_among_fitted_networks_the_ratio_hardly_goes_with_the_gap_and_a_few_of_t
             found.append(some["ratio"].corr(some["gap"], method="spearman"))
     assert [round(sum(found) / 5, 2) for found in without.values()] == [0.17, -0.38, -0.13]
     assert min(without[one_layer]) > 0 > max(without[convolutional])
+    alike = {"sizes": [], "tuned": []}  # networks that differ in width and depth alone, and in training alone
+    for _, one in runs[runs["model"] == "mlp"].groupby("seed"):
+        rate = one.groupby("run_id")["learning_rate"].transform("max")
+        plain = one[(rate == 0.01) & (one["batch_size"] == 10) & (one["momentum"] == 0.9)]
+        plain = plain[
+            (plain["weight_decay"] == 0) & (plain["random_crop"] == 0) & (plain["standardize"] == "per_image")
+        ]
+        for name, some in (("sizes", plain), ("tuned", one[one["network"] == "mlp (widths 256, 256, 256)"])):
+            own = paths.networks_of_ratio(some).query("fitted")
+            alike[name].append(round(own["ratio"].corr(own["gap"], method="spearman"), 2))
+    assert (min(alike["sizes"]), max(alike["sizes"])) == (-0.80, -0.34)
+    assert (min(alike["tuned"]), max(alike["tuned"])) == (-0.37, 0.10)
     before = runs[(runs["model"] == "mlp") | (runs["seed"] < 12)]
     assert claims.ratio(before).set_index("id")["value"]["ratio_gap_rank"] == pytest.approx(-0.31, abs=0.005)
