@@ -248,7 +248,7 @@ def verify_experiment(experiment: str, *, root: str | Path | None = None, folder
         UserError: As for `gendyn_lite.results.published`; or a local run differs from its published rows; it is named.
 
     >>> verify_experiment("path_unseen", root="no_such_folder")
-    'path_unseen: 3 runs, 39 rows, as published; 0 of 3 runs are available locally and reproduce the rows'
+    'path_unseen: 5 runs, 65 rows, as published; 0 of 5 runs are available locally and reproduce the rows'
     """
     table = published(experiment, folder=folder)  # verifies the seal
 
