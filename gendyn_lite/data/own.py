@@ -118,10 +118,9 @@ def tensors(loader: DataLoader[Any]) -> tuple[Tensor, Tensor]:
         if before != generators():
             why = "so that the inputs would be others at each call: take it without augmentation"
             raise UserError(f"the loader's data set draws at random when it is read, {why}")
+    another = DataLoader(TensorDataset(torch.zeros(1)), generator=loader.generator and torch.Generator())
     with torch.random.fork_rng(devices=[]):
-        iter(
-            DataLoader(TensorDataset(torch.zeros(1)), generator=loader.generator and torch.Generator())
-        )  # any loader draws a seed
+        iter(another)  # any loader draws a seed
         before = generators()
     pairs = [_pair(batch, number) for number, batch in enumerate(loader)]
     if before != generators():
