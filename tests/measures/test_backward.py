@@ -219,3 +219,15 @@ def test_convolutions_of_one_weight_with_other_groups_are_measured():
 def test_a_custom_loss_over_a_hooked_network_is_checked_too():
     with pytest.raises(UserError, match="depends on the other examples"):
         gradient_gram(around(hooking), X, Y, loss=lambda out, y: F.mse_loss(out[:, 0], y.double(), reduction="none"))
+
+
+@pytest.mark.filterwarnings("ignore:in half precision")
+def test_a_hook_in_a_network_of_mixed_precision_is_no_reason_to_fail():
+    def same(h):
+        if h.requires_grad:
+            h.register_hook(lambda gradient: gradient)
+        return h
+
+    first, last = nn.Linear(6, 8).bfloat16(), nn.Linear(8, 3)
+    rough = Net(lambda s, x: s.last(torch.tanh(same(s.first(x)).float())), first=first, last=last).eval()
+    assert torch.isfinite(squared_norms(rough, X.bfloat16(), Y)).all()

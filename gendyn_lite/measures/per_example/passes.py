@@ -171,7 +171,9 @@ def _check_batch(  # noqa: PLR0917 (what was run, and what it gave)
     taps.traced = proved and loss is cross_entropy and not (own_backward or without)
     if taps.traced and rows is not None and rows.trace == plan.traces.get(x.shape):  # as in a batch that was checked
         return
-    taps.compared = (own_backward or not proved) and not drawn and len(x) > 1 and logits.dtype in TOLERANCE
+    precise = {logits.dtype, *(value.dtype for value in model.parameters())} <= TOLERANCE.keys()
+    precise = precise and not torch.is_autocast_enabled(x.device.type)
+    taps.compared = (own_backward or not proved) and precise and not drawn and len(x) > 1
     if not drawn:
         taps.lone = _lone(model, plan, (usable(x.detach()), usable(y)), loss, given)
         plan.used = taps.lone and taps.lone.used
