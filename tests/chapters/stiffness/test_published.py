@@ -471,6 +471,7 @@ def test_resnet_on_a_thousand_images_shows_the_same(claimed):
 def test_on_a_thousand_random_labels_the_early_layers_of_resnet_set_classes_apart_less(claimed):
     ends = RANDOM_THOUSAND.sort_values("epoch").groupby("run_id").last()
     assert set(ends["model"]) == {"resnet18"} and set(ends["seed"]) == set(range(5, 10)) and len(ends) == 5
+    assert round(ends["train_loss"].max(), 3) == 0.013
     assert ends["train_accuracy"].min() == 0.996 and round(ends["test_accuracy"].mean(), 1) == 0.1
     found = claimed[claimed["subject"].str.endswith("n = 1,000") & (claimed["id"] == "random_less_apart")]
     (less,) = [row for _, row in found.iterrows() if row["n_seeds"]]
